@@ -1,0 +1,343 @@
+"""NetParameter -> Graph: rules of inclusion, in-place layers as versions, shapes, shared params, loss weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from .errors import NetError, Span, nearest
+from .graph import Graph, Node, ParamSpec, Shape, Shapes, Value, dims
+from .layers import Layer, registry
+from .layers.base import ANY, MAX_COUNT, InputLayer
+from .text import Msg
+
+Inputs = Mapping[str, Iterable[int]]
+
+
+def build(
+    msg: Msg,
+    phase: str = "TEST",
+    level: int = 0,
+    stages: Iterable[str] = (),
+    inputs: Inputs | None = None,
+) -> Graph:
+    """The checked graph of a net in one NetState.
+
+    phase: TRAIN or TEST.  level, stages: as in include and exclude rules; those of the net's own `state` count too.
+    inputs: shapes of input blobs, by name, in place of those that the net gives.
+    Raises: NetError for the first layer that is wrong, or for all layers of an unknown type together.
+    """
+    if phase not in ("TRAIN", "TEST"):
+        raise NetError("unknown phase", expected="TRAIN or TEST", got=phase)
+    msg = Msg.of(msg)
+    given = _checked_inputs(inputs or {})
+    state = (phase, level or msg.state.level, frozenset((*msg.state.stage, *stages)))
+    layers = [m for m in msg.copy().layer if _included(m, *state)]
+    _known_types(layers)
+    builder = _Builder(given)
+    for m in layers:
+        if not m.has("phase"):
+            m.raw.phase = 0 if phase == "TRAIN" else 1
+        with _Placed(m):
+            builder.add(m)
+    unused = [name for name in given if name not in builder.fed]
+    if unused:
+        got = ", ".join(builder.fed) or "none"
+        raise NetError(f'no input is called "{unused[0]}"', at=msg.at(), expected=f"one of the net's inputs: {got}")
+    outputs = tuple(v for v in builder.values.values() if v in builder.unread)
+    return Graph(msg.name, tuple(builder.nodes), outputs, phase).check()
+
+
+def reshape(graph: Graph, inputs: Mapping[str, Shape]) -> Graph:
+    """The same graph over other input shapes. Learned blobs keep their shapes.
+
+    Raises: NetError where a layer cannot take the new shape.
+    """
+    fresh: dict[Value, Value] = {}
+    nodes = []
+    for node in graph.nodes:
+        layer = node.layer
+        if isinstance(layer, InputLayer):
+            layer = layer.given({i: tuple(inputs[v.blob]) for i, v in enumerate(node.tops) if v.blob in inputs})
+        bottoms = tuple(fresh[v] for v in node.bottoms)
+        shapes = tuple(v.shape for v in bottoms)
+        with _Placed(node):
+            before = [s.shape for s in node.layer.blobs(node.bottom_shapes).values()]
+            tops = _checked_tops(layer, shapes)
+            after = [s.shape for s in layer.blobs(shapes).values()]
+            if before != after:
+                wrong = next((a, b) for a, b in zip(before, after, strict=True) if a != b)
+                hint = "this layer's weights fix the size of what it reads; keep the input shape, or compile for the new"
+                raise NetError("the new input shape does not fit", expected=dims(wrong[0]), got=dims(wrong[1]), hint=hint)
+        values = tuple(replace(v, shape=s) for v, s in zip(node.tops, tops, strict=True))
+        fresh.update(zip(node.tops, values, strict=True))
+        nodes.append(replace(node, layer=layer, bottoms=bottoms, tops=values))
+    return replace(graph, nodes=tuple(nodes), outputs=tuple(fresh[v] for v in graph.outputs))
+
+
+def _checked_inputs(inputs: Inputs) -> dict[str, Shape]:
+    given = {name: tuple(int(d) for d in shape) for name, shape in inputs.items()}
+    for name, shape in given.items():
+        if not shape or min(shape) < 1:
+            raise NetError(f'the shape given for "{name}" is not usable', expected="positive dims", got=dims(shape))
+    return given
+
+
+def _included(m: Msg, phase: str, level: int, stages: frozenset[str]) -> bool:
+    """Whether a layer is in the net of this state. Source: Caffe, src/caffe/net.cpp, FilterNet and StateMeetsRule."""
+    if m.has("include") and m.has("exclude"):
+        raise NetError("include and exclude are both given", at=m.at("exclude"), layer=_title(m), hint="keep one kind")
+
+    def met(rule: Msg) -> bool:
+        return (
+            not (rule.has("phase") and rule.enum("phase") != phase)
+            and not (rule.has("min_level") and level < rule.min_level)
+            and not (rule.has("max_level") and level > rule.max_level)
+            and stages.issuperset(rule.stage)
+            and stages.isdisjoint(rule.not_stage)
+        )
+
+    if m.has("include"):
+        return any(met(rule) for rule in m.include)
+    return not any(met(rule) for rule in m.exclude)
+
+
+def _known_types(layers: list[Msg]) -> None:
+    """Raises: NetError that tells of each unknown type once, at its first layer."""
+    unknown: dict[str, list[Msg]] = {}
+    for m in layers:
+        if m.type not in registry:
+            unknown.setdefault(m.type, []).append(m)
+    faults = []
+    for kind, users in unknown.items():
+        near = nearest(kind, registry)
+        what = f'unknown layer type "{kind}"' if kind else "the layer has no type"
+        more = f", as {len(users) - 1} more of the net's layers have" if len(users) > 1 else ""
+        hint = f'did you mean "{near[0]}"?' if near else "a layer of your own can be added: see CONTRIBUTING.md"
+        faults.append(NetError(what + more, at=users[0].at("type"), layer=_title(users[0]), hint=hint))
+    if faults:
+        raise NetError.join(faults)
+
+
+def _title(m: Msg) -> str:
+    return f'"{m.name}" ({m.type})'
+
+
+class _Placed:
+    """Give a NetError that leaves the block the layer it came from, and its place: a field's name becomes its Span."""
+
+    def __init__(self, source: Msg | Node) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, e: BaseException | None, trace: Any) -> None:
+        if not isinstance(e, NetError):
+            return
+        source = self.source
+        if isinstance(source, Node):
+            e.layer, e.at = e.layer or source.title, e.at if isinstance(e.at, Span) else source.at
+            return
+        e.layer = e.layer or _title(source)
+        if not isinstance(e.at, Span):
+            e.at = (_find(source, e.at) if e.at else None) or source.at("type") or source.at()
+
+
+def _find(m: Msg, name: str) -> Span | None:
+    """Where a field, or one of its spellings with _h and _w, was written in a layer or in the messages that it read."""
+    stem = name.removesuffix("_size")
+    for part in (*m.parts(), m):
+        for spelling in (name, f"{stem}_h", f"{stem}_w"):
+            if part.marks.fields.get(spelling):
+                return part.at(spelling)
+    return None
+
+
+class _Builder:
+    """The nodes so far, and the last version of each blob."""
+
+    def __init__(self, given: Mapping[str, Shape]) -> None:
+        self.given = given
+        self.fed: list[str] = []
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
+        self.makers: dict[Value, Node] = {}
+        self.unread: set[Value] = set()
+        self.shared: dict[str, tuple[ParamSpec, Shape, str]] = {}
+
+    def add(self, m: Msg) -> None:
+        cls = registry[m.type]
+        _count(m, "bottom", cls.n_bottom)
+        if not (cls.anonymous_tops and len(m.top) < cls.n_top[0]):
+            _count(m, "top", cls.n_top)
+        bottoms = tuple(self.bottom(m, i) for i in range(len(m.bottom)))
+        shapes = tuple(v.shape for v in bottoms)
+        layer = cls.read(m, shapes)
+        if isinstance(layer, InputLayer):
+            layer = layer.given({i: self.given[t] for i, t in enumerate(m.top) if t in self.given})
+            self.fed += m.top
+        _all_settings_read(m, cls)
+        top_shapes = _checked_tops(layer, shapes)
+        tops = tuple(self.top(m, i, shape) for i, shape in enumerate(top_shapes))
+        node = Node(
+            m.name,
+            layer,
+            bottoms,
+            tops,
+            self.params(m, layer, shapes),
+            loss_weights=_loss_weights(m, layer, len(tops)),
+            propagate=_propagate(m, len(bottoms)),
+            at=m.at(),
+        )
+        self.nodes.append(node)
+        self.unread.difference_update(bottoms)
+        for value in tops:
+            self.values[value.blob] = value
+            self.makers[value] = node
+            self.unread.add(value)
+
+    def bottom(self, m: Msg, i: int) -> Value:
+        name = m.bottom[i]
+        if name not in self.values:
+            near = nearest(name, self.values)
+            so_far = list(self.values)
+            listed = ", ".join(so_far[-8:])
+            raise NetError(
+                f'unknown bottom "{name}"',
+                at=m.at("bottom", i),
+                expected="a blob that a layer above makes: " + ("..., " if len(so_far) > 8 else "") + (listed or "none yet"),
+                hint=f'did you mean "{near[0]}"?' if near else None,
+            )
+        return self.values[name]
+
+    def top(self, m: Msg, i: int, shape: Shape) -> Value:
+        """The i-th top. In place only where bottom and top of one index have one name, as in Caffe."""
+        if i >= len(m.top):
+            return Value(self.anonymous(m), 0, shape)
+        name = m.top[i]
+        old = self.values.get(name)
+        if old is None:
+            if name in m.top[:i]:
+                raise NetError(f'top "{name}" is named twice', at=m.at("top", i))
+            return Value(name, 0, shape)
+        if i < len(m.bottom) and m.bottom[i] == name:
+            return Value(name, old.version + 1, shape)
+        first = self.makers[old]
+        raise NetError(
+            f'top "{name}" is made by two layers',
+            at=m.at("top", i),
+            expected="one maker for each blob, or a layer in place (bottom and top of one index alike)",
+            got=f"also made by {first.title}" + (f" at line {first.at.line}" if first.at else ""),
+        )
+
+    def anonymous(self, m: Msg) -> str:
+        """The name for a top that the net leaves unnamed: the layer's, made unique."""
+        name = m.name or m.type
+        while name in self.values or name in m.top:
+            name += "_"
+        return str(name)
+
+    def params(self, m: Msg, layer: Layer, bottoms: Shapes) -> tuple[ParamSpec, ...]:
+        """Source: Caffe, src/caffe/net.cpp, AppendParam."""
+        specs = layer.blobs(bottoms)
+        if len(m.param) > len(specs):
+            raise NetError(
+                "more params than learned blobs",
+                at=m.at("param", len(specs)),
+                expected=f"at most {len(specs)}" + (f" ({', '.join(specs)})" if specs else ""),
+                got=len(m.param),
+            )
+        found = []
+        for i, spec in enumerate(specs.values()):
+            if spec.count > MAX_COUNT:
+                raise _too_large(f"learned blob {i}", spec.shape)
+            p = m.param[i] if i < len(m.param) else None
+            if p is None:
+                found.append(ParamSpec())
+                continue
+            param = ParamSpec(p.name, p.lr_mult, p.decay_mult, p.enum("share_mode") == "PERMISSIVE")
+            found.append(self.share(p, param, spec.shape, _title(m)) if param.name else param)
+        return tuple(found)
+
+    def share(self, p: Msg, param: ParamSpec, shape: Shape, title: str) -> ParamSpec:
+        """A named param: the first layer that names it owns the array; multipliers must agree where both give them."""
+        if param.name not in self.shared:
+            self.shared[param.name] = (param, shape, title)
+            return param
+        owner, first, maker = self.shared[param.name]
+        fits = prod(shape) == prod(first) if param.permissive else shape == first
+        if not fits:
+            raise NetError(
+                f'shared param "{param.name}" has another {"count" if param.permissive else "shape"} here',
+                at=p.at("name"),
+                expected=f"{dims(first)}, as in {maker}",
+                got=dims(shape),
+                hint=None if param.permissive else "share_mode: PERMISSIVE asks for equal counts only",
+            )
+        for field in ("lr_mult", "decay_mult"):
+            if p.has(field) and getattr(owner, field) != getattr(param, field):
+                expected = f"{getattr(owner, field):g}, as in {maker}"
+                got = f"{getattr(param, field):g}"
+                what = f'shared param "{param.name}" has another {field} here'
+                raise NetError(what, at=p.at(field), expected=expected, got=got)
+        return replace(param, lr_mult=owner.lr_mult, decay_mult=owner.decay_mult)
+
+
+def _count(m: Msg, name: str, allowed: tuple[int, int]) -> None:
+    count, (least, most) = len(getattr(m, name)), allowed
+    if not least <= count <= most:
+        expected = str(least) if least == most else f"at least {least}" if most == ANY else f"{least} to {most}"
+        at = m.at(name, most if count > most else 0)
+        raise NetError(f"the wrong number of {name}s", at=at, expected=expected, got=count)
+
+
+def _checked_tops(layer: Layer, bottoms: Shapes) -> Shapes:
+    tops = layer.tops(bottoms)
+    for i, shape in enumerate(tops):
+        if any(d < 0 for d in shape):
+            raise NetError(f"top {i} has a negative dim", got=dims(shape))
+        if prod(shape) > MAX_COUNT:
+            raise _too_large(f"top {i}", shape)
+    return tops
+
+
+def _too_large(what: str, shape: Shape) -> NetError:
+    got = f"{dims(shape)} = {prod(shape):,} elements"
+    return NetError(f"{what} is too large", expected=f"at most {MAX_COUNT:,} elements, as in Caffe", got=got)
+
+
+def _loss_weights(m: Msg, layer: Layer, n_tops: int) -> tuple[float, ...]:
+    given = list(m.loss_weight)
+    if given and len(given) != n_tops:
+        raise NetError("loss_weight needs one value per top", at=m.at("loss_weight"), expected=n_tops, got=len(given))
+    if given:
+        return tuple(given)
+    return (1.0,) + (0.0,) * (n_tops - 1) if layer.is_loss else (0.0,) * n_tops
+
+
+def _propagate(m: Msg, n_bottoms: int) -> tuple[bool, ...]:
+    given = list(m.propagate_down)
+    if given and len(given) != n_bottoms:
+        expected, got = n_bottoms, len(given)
+        raise NetError("propagate_down needs one value per bottom", at=m.at("propagate_down"), expected=expected, got=got)
+    return tuple(map(bool, given)) or (True,) * n_bottoms
+
+
+def _all_settings_read(m: Msg, cls: type[Layer]) -> None:
+    """Raises: NetError for fields that were set in a message that the layer read, and that it did not look at."""
+    faults = []
+    for part in m.parts():
+        for field in _unread(part, cls):
+            what = f"{part.raw.DESCRIPTOR.name}.{field} is not supported here"
+            faults.append(NetError(what, at=part.at(field), layer=_title(m), hint="remove the field, or set it to its default"))
+    if faults:
+        raise NetError.join(faults)
+
+
+def _unread(part: Msg, cls: type[Layer]) -> Iterator[str]:
+    for descriptor, _ in part.raw.ListFields():
+        if descriptor.name not in part.read and descriptor.name not in cls.ignored:
+            yield descriptor.name

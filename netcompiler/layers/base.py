@@ -1,0 +1,185 @@
+"""What a layer is: one class that answers every stage's question about one layer type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from ..errors import NetError
+from ..fillers import Filler
+from ..graph import Shape, Shapes, dims
+from ..text import Msg
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ANY = 1 << 30  # "any number" as the upper end of a range of bottoms or tops
+MAX_COUNT = (1 << 31) - 1  # Caffe refuses a blob with more elements
+
+
+@dataclass(frozen=True, slots=True)
+class BlobSpec:
+    """One blob that a layer keeps: its shape, how it starts, and whether training changes it by gradient."""
+
+    shape: Shape
+    filler: Filler = Filler()
+    learned: bool = True
+
+    @property
+    def count(self) -> int:
+        return prod(self.shape)
+
+
+class Layer:
+    """A layer's resolved parameters: kernels as tuples, axes counted from 0, defaults applied.
+
+    Subclasses are frozen dataclasses registered with `@layer("Type")`. `read`, `tops` and `forward` are required (a
+    layer that is only fed needs no `forward`). Raw messages are read in `read` and nowhere else.
+    """
+
+    __slots__ = ()
+    kind: ClassVar[str]
+    n_bottom: ClassVar[tuple[int, int]] = (1, 1)  # fewest and most
+    n_top: ClassVar[tuple[int, int]] = (1, 1)
+    is_input: ClassVar[bool] = False  # its tops are fed by the caller
+    is_loss: ClassVar[bool] = False  # its first top has loss weight 1 unless the net says otherwise
+    anonymous_tops: ClassVar[bool] = False  # tops that the net does not name are added, as losses' are
+    no_gradient: ClassVar[tuple[int, ...]] = ()  # bottoms that never take a gradient, such as labels
+    counted: ClassVar[bool] = False  # whether its multiply-accumulates count in a net's total
+    ignored: ClassVar[frozenset[str]] = frozenset({"engine"})  # fields without effect on the numbers
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        """The layer that a LayerParameter describes, over bottoms of these shapes. `msg.phase` is resolved.
+
+        Raises: NetError; its `at` may be a Span, or the name of the field at fault.
+        """
+        raise NotImplementedError(cls)
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        """The shape rule. Must not rely on the bottoms that `read` saw: inputs change shape from call to call."""
+        raise NotImplementedError(type(self))
+
+    def blobs(self, bottoms: Shapes) -> dict[str, BlobSpec]:
+        """The learned arrays in Caffe's order and shapes, under the names that the running module gives them."""
+        return {}
+
+    def macs(self, bottoms: Shapes, tops: Shapes) -> int:
+        """Multiply-accumulates of one forward over these shapes."""
+        return 0
+
+    def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Run, in PyTorch. `m` is the module that holds the blobs, as attributes named by `blobs`.
+
+        Returns one tensor, or a tuple where there are several tops. Sizes come from the tensors, not from `read`.
+        """
+        raise NotImplementedError(type(self))
+
+    def settings(self) -> dict[str, str]:
+        """The parameters that differ from their defaults, as short text."""
+        shown = {}
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if value != f.default and not isinstance(value, Filler):
+                shown[f.name] = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class InputLayer(Layer):
+    """A layer whose tops the caller feeds: no bottom, tops of the given shapes; None where the net does not tell one."""
+
+    n_bottom = (0, 0)
+    n_top = (1, ANY)
+    is_input = True
+
+    shapes: tuple[Shape | None, ...]
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        for i, shape in enumerate(self.shapes):
+            if shape is None:
+                raise NetError(f"the net does not tell the shape of top {i}", hint="give it: inputs={...} or --input")
+        return tuple(shape for shape in self.shapes if shape is not None)
+
+    def given(self, shapes: Mapping[int, Shape]) -> Self:
+        """The same layer with other shapes for some of its tops, by index."""
+        return replace(self, shapes=tuple(shapes.get(i, old) for i, old in enumerate(self.shapes)))
+
+
+L = TypeVar("L", bound=type[Layer])
+registry: dict[str, type[Layer]] = {}
+
+
+def layer(kind: str) -> Callable[[L], L]:
+    """Register a class as the layer type `kind` of LayerParameter. Raises: TypeError when the type is taken."""
+
+    def register(cls: L) -> L:
+        taken = registry.get(kind)
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            names = f"{taken.__module__}.{taken.__name__} and {cls.__module__}.{cls.__name__}"
+            raise TypeError(f"two classes for layer type {kind}: {names}")
+        cls.kind = kind
+        registry[kind] = cls
+        return cls
+
+    return register
+
+
+def axis(msg: Msg, name: str, rank: int, *, end: bool = False) -> int:
+    """An axis field counted from the front; negative values count from the back. With `end`, `rank` itself is allowed.
+
+    Raises: NetError when the bottom has no such axis.
+    """
+    value = int(getattr(msg, name))
+    if not -rank <= value < rank + end:
+        got = f"{value}, and the bottom has {rank} axes"
+        raise NetError(f"{name} is out of range", at=msg.at(name), expected=f"{-rank} to {rank - 1 + end}", got=got)
+    return value + rank if value < 0 else value
+
+
+def spatial(msg: Msg, name: str, rank: int, default: int | None = None, *, least: int = 0) -> Shape:
+    """One of kernel_size, stride, pad, dilation over `rank` spatial axes: the one place that knows their spellings.
+
+    A repeated field holds none (the default), one (for all axes) or `rank` values; 2-D nets may write `stem_h` and
+    `stem_w` instead. Source: Caffe, src/caffe/layers/base_conv_layer.cpp.
+    """
+    stem = name.removesuffix("_size")
+    values = list(getattr(msg, name))
+    has_sides = f"{stem}_h" in msg.raw.DESCRIPTOR.fields_by_name
+    sides = [s for s in (f"{stem}_h", f"{stem}_w") if has_sides and msg.has(s)]
+    at = msg.at(sides[0] if sides else name)
+    if sides and values:
+        raise NetError(f"{name} and {sides[0]} are both given", at=at, hint="keep one of the two")
+    if sides and rank != 2:
+        raise NetError(f"{sides[0]} is for 2-D nets only", at=at, got=f"{rank} spatial axes", hint=f"use {name}")
+    if sides:
+        values = [int(getattr(msg, f"{stem}_h")), int(getattr(msg, f"{stem}_w"))]
+    elif not values:
+        if default is None:
+            raise NetError(f"{name} is missing", expected=f"{name}, or {stem}_h and {stem}_w")
+        values = [default]
+    if len(values) not in (1, rank):
+        raise NetError(f"{name} has the wrong number of values", at=at, expected=f"1 or {rank}", got=len(values))
+    if min(values) < least:
+        raise NetError(f"{name} is too small", at=at, expected=f"at least {least}", got=" x ".join(map(str, values)))
+    return tuple(values) * (rank if len(values) == 1 else 1)
+
+
+def same_shapes(bottoms: Shapes) -> None:
+    """Raises: NetError unless all bottoms have one shape."""
+    for i, shape in enumerate(bottoms):
+        if shape != bottoms[0]:
+            raise NetError(
+                "the bottoms must have the same shape",
+                expected=f"{dims(bottoms[0])}, as bottom 0",
+                got=f"{dims(shape)} at bottom {i}",
+            )
+
+
+def at_least(rank: int, bottoms: Shapes, which: int = 0) -> None:
+    """Raises: NetError when a bottom has fewer axes than `rank`."""
+    if len(bottoms[which]) < rank:
+        got = f"{len(bottoms[which])} ({dims(bottoms[which])})"
+        raise NetError(f"bottom {which} has too few axes", expected=f"at least {rank}", got=got)

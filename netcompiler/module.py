@@ -1,0 +1,346 @@
+"""Graph -> CompiledNet: an nn.Module with one submodule per layer, run by generated straight-line code."""
+
+from __future__ import annotations
+
+import linecache
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import passes, weights as weights_
+from .build import Inputs, build, reshape
+from .codegen import fills_itself, forward_source, identifiers
+from .errors import NetError, nearest
+from .graph import Array, Graph, Node, Shape, Value, dims
+from .text import Msg
+from .upgrade import load, upgrade
+
+Source = str | os.PathLike[str] | Msg | Graph
+Weights = str | os.PathLike[str] | Mapping[str, Sequence[Array]]
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+
+class LayerModule(nn.Module):
+    """One Caffe layer as a module: its blobs as parameters and buffers, its own `forward` run on them."""
+
+    def __init__(self, node: Node, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.layer = node.layer
+        specs = node.layer.blobs(node.bottom_shapes)
+        for (name, spec), array, param in zip(specs.items(), node.blobs, node.params, strict=True):
+            tensor = _owned(array).to(device, dtype)
+            if spec.learned:
+                # Caffe computes no gradient for a blob that lr_mult 0 freezes.
+                self.register_parameter(name, nn.Parameter(tensor, requires_grad=param.lr_mult != 0))
+            else:
+                self.register_buffer(name, tensor)
+        if fills_itself(node.layer):
+            self.register_buffer("like", torch.empty(0, device=device, dtype=dtype), persistent=False)
+
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        tops = self.layer.forward(self, *bottoms)
+        return tops[0] if isinstance(tops, tuple) and len(tops) == 1 else tops
+
+    def _get_name(self) -> str:
+        return self.layer.kind
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{k}={v}" for k, v in self.layer.settings().items())
+
+
+def _owned(array: Array) -> Tensor:
+    """A tensor with its own memory; pages of a mapped weight file are let go once copied."""
+    tensor = torch.empty(array.shape, dtype=torch.float64 if array.dtype == np.float64 else torch.float32)
+    np.copyto(tensor.numpy(), array, casting="same_kind")
+    weights_.release(array)
+    return tensor
+
+
+class CompiledNet(nn.Module):
+    """A Caffe net that runs on PyTorch.
+
+    `net(x)` or `net(data=x)` returns `{blob: tensor}`. `code` is the program that it runs. `graph` is that program's
+    graph; `source` the one before optimisation, with the weights as Caffe holds them.
+    """
+
+    _run: Callable[..., tuple[Tensor, ...]]
+    _like: Tensor  # tells where the net is and in what type, also for a net without weights
+
+    def __init__(
+        self,
+        source: Graph,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        optimize: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """`source` has its weights bound."""
+        super().__init__()
+        device = device or torch.device("cpu")
+        self.register_buffer("_like", torch.empty(0, device=device, dtype=dtype), persistent=False)
+        self.source = source
+        self.optimized = optimize and source.phase == "TEST"
+        self.graph = passes.run(source) if self.optimized else source
+        taken = set(dir(self)) | {"_run", "code"}
+        self.attributes = identifiers([n.name or n.layer.kind for n in self.graph.nodes], taken)
+        owners, borrowed = self.graph.owners(), {}
+        for i, (node, attribute) in enumerate(zip(self.graph.nodes, self.attributes, strict=True)):
+            module = LayerModule(node, device, dtype)
+            borrowed[i] = self._share(node, module, owners)
+            self.add_module(attribute, module)
+            if progress:
+                progress("weights", i + 1, len(self.graph.nodes))
+        if self.optimized:
+            self.requires_grad_(False)
+        self.code = forward_source(self.graph, self.attributes, borrowed)
+        self._load_code()
+        self._seen = {tuple(v.shape for v in self.graph.inputs())}
+        self.train(source.phase == "TRAIN")
+
+    def _share(self, node: Node, module: LayerModule, owners: Mapping[str, tuple[Node, int]]) -> dict[str, str]:
+        """Give `module` the arrays that an earlier node owns; those of another shape as expressions for the code."""
+        borrowed = {}
+        for name, param in zip(node.layer.blobs(node.bottom_shapes), node.params, strict=True):
+            owner, index = owners.get(param.name, (node, 0))
+            if owner is node:
+                continue
+            attribute = self.attributes[self.graph.nodes.index(owner)]
+            theirs = list(owner.layer.blobs(owner.bottom_shapes))[index]
+            array = getattr(getattr(self, attribute), theirs)
+            if array.shape == getattr(module, name).shape:
+                setattr(module, name, array)
+            else:
+                shape = tuple(getattr(module, name).shape)
+                delattr(module, name)
+                borrowed[name] = f"self.{attribute}.{theirs}.view{shape}"
+        return borrowed
+
+    def _load_code(self) -> None:
+        """Turn `code` into the method that runs; registered with linecache, so that tracebacks show its lines."""
+        file = f"<net {self.graph.name} {id(self):x}>"
+        linecache.cache[file] = (len(self.code), None, self.code.splitlines(True), file)
+        scope: dict[str, Any] = {}
+        exec(compile_text(self.code, file, "exec"), scope)
+        self.__dict__["_run"] = scope["forward"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_run"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._load_code()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the net's arrays are."""
+        return self._like.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the net's arrays."""
+        return self._like.dtype
+
+    def forward(self, *feeds: Any, **named: Any) -> dict[str, Tensor]:
+        """Run the net. Inputs in the net's order, or by blob name: tensors or numpy arrays, N x C x H x W for images.
+
+        Returns: the outputs by blob name. An input may have another shape than at compile time.
+        Raises: NetError for a missing or unknown input, and for a shape that a layer cannot take.
+        """
+        fed = self._feeds(feeds, named)
+        if not torch.compiler.is_compiling():
+            self._check_shapes(fed)
+        results = self._run(self, *fed)
+        return {v.blob: t for v, t in zip(self.graph.outputs, results, strict=True)}
+
+    def _feeds(self, feeds: tuple[Any, ...], named: dict[str, Any]) -> list[Tensor | None]:
+        inputs = self.graph.inputs()
+        if len(feeds) > len(inputs):
+            names = ", ".join(v.blob for v in inputs) or "none"
+            raise NetError("too many inputs", expected=f"at most {len(inputs)} ({names})", got=len(feeds))
+        given: dict[str, Any] = {v.blob: x for v, x in zip(inputs, feeds, strict=False)}
+        for name, x in named.items():
+            if name in given or name not in {v.blob for v in inputs}:
+                what = f'input "{name}" is given twice' if name in given else f'the net has no input "{name}"'
+                raise NetError(what, expected=", ".join(v.blob for v in inputs) or "no input")
+            given[name] = x
+        fed: list[Tensor | None] = []
+        for node in self.graph.nodes:
+            for value in node.tops if node.layer.is_input else ():
+                if value.blob in given:
+                    fed.append(self._tensor(given[value.blob], value))
+                elif fills_itself(node.layer):
+                    fed.append(None)
+                else:
+                    raise NetError(f'input "{value.blob}" is missing', layer=node.title, expected=dims(value.shape))
+        return fed
+
+    def _tensor(self, x: Any, value: Value) -> Tensor:
+        """An input on the net's device and in its type. Labels keep theirs: bfloat16 cannot tell class 999 from 1000."""
+        tensor = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        readers = self.graph.readers(value)
+        is_label = readers and all(n.bottoms.index(value) in n.layer.no_gradient for n in readers)
+        return tensor.to(self.device) if is_label else tensor.to(self.device, self.dtype)
+
+    def _check_shapes(self, fed: Sequence[Tensor | None]) -> None:
+        inputs = self.graph.inputs()
+        shapes = tuple(v.shape if x is None else tuple(x.shape) for v, x in zip(inputs, fed, strict=True))
+        if shapes not in self._seen:
+            reshape(self.graph, {v.blob: s for v, s in zip(inputs, shapes, strict=True)})
+            self._seen.add(shapes)
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The sum of loss_weight x top over all tops that carry one, from what a call of the net returned.
+
+        Raises: NetError when such a top is not among the outputs, and when the net has no loss.
+        """
+        weighted = [(v, w) for n in self.graph.nodes for v, w in zip(n.tops, n.loss_weights, strict=True) if w]
+        if not weighted:
+            raise NetError("the net has no loss", hint="compile the train_val net, or give a top a loss_weight")
+        missing = [v.blob for v, _ in weighted if v.blob not in outputs]
+        if missing:
+            raise NetError(f"the loss {missing[0]} is not among the outputs", hint="name it in outputs=")
+        return torch.stack([w * outputs[v.blob].sum() for v, w in weighted]).sum()
+
+    def caffe_params(self) -> dict[str, list[Array]]:
+        """The learned blobs of each layer that has any, in Caffe's order and shapes, as numpy arrays."""
+        if self.optimized:
+            return {n.name: list(n.blobs) for n in self.source.nodes if n.blobs}
+        return {n.name: [_numpy(t) for t in blobs] for n, blobs in self._blobs()}
+
+    def caffe_grads(self) -> dict[str, list[Array]]:
+        """The gradients of the blobs, as `caffe_params` lists them; zeros where there is none.
+
+        Raises: NetError for an optimised net, whose weights are no longer Caffe's.
+        """
+        if self.optimized:
+            raise NetError("an optimised net has no gradients by Caffe layer", hint="compile with optimize=False")
+        grads = {}
+        for node, blobs in self._blobs():
+            grads[node.name] = [_numpy(torch.zeros_like(t) if t.grad is None else t.grad) for t in blobs]
+        return grads
+
+    def load_caffe_params(self, params: Mapping[str, Sequence[Array]]) -> None:
+        """Take blobs as `caffe_params` gives them; layers that are not named keep theirs.
+
+        Raises: NetError that lists every blob that does not fit.
+        """
+        self.source = weights_.bind(self.source, {**self.caffe_params(), **params})
+        fresh = CompiledNet(self.source, device=self.device, dtype=self.dtype, optimize=self.optimized)
+        self.load_state_dict(fresh.state_dict())
+
+    def _blobs(self) -> list[tuple[Node, list[Tensor]]]:
+        found = []
+        for node, attribute in zip(self.graph.nodes, self.attributes, strict=True):
+            specs = node.layer.blobs(node.bottom_shapes)
+            if specs:
+                module = getattr(self, attribute)
+                found.append((node, [getattr(module, name) for name in specs]))
+        return found
+
+
+compile_text = compile  # the builtin, before our own function takes its name
+
+
+def _numpy(tensor: Tensor) -> Array:
+    tensor = tensor.detach().cpu()
+    array: Array = (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy().copy()
+    return array
+
+
+def compile(
+    source: Source,
+    weights: Weights | None = None,
+    *,
+    phase: str = "TEST",
+    level: int = 0,
+    stages: Iterable[str] = (),
+    inputs: Inputs | None = None,
+    outputs: Iterable[str] | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    optimize: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> CompiledNet:
+    """A Caffe net as a PyTorch module.
+
+    source: path of a prototxt, a NetParameter from `load` or `parse`, or a Graph from `build`.
+    weights: path of a .caffemodel, or `{layer: [arrays]}`; layers without are filled as their fillers say, by `seed`.
+    phase, level, stages, inputs: as `build` takes them.  outputs: blobs to return in place of the net's own outputs;
+    layers that none of them needs are left out.  device: CUDA when there is one.  dtype: float32.
+    optimize: rewrite a TEST net for speed, for inference only; False keeps one module per Caffe layer, with gradients.
+    progress: called with (what, done, of how many).
+    Raises: NetError for whatever is wrong in the files or the arguments.
+    """
+    if isinstance(source, Graph):
+        graph = source
+    else:
+        msg = load(source) if isinstance(source, str | os.PathLike) else upgrade(Msg.of(source))
+        graph = build(msg, phase, level, stages, inputs)
+    graph = _selected(graph, outputs)
+    where = _device(device)
+    _check_memory(graph, where)
+    blobs = weights_.read_weights(weights) if isinstance(weights, str | os.PathLike) else weights
+    if not any(n.blobs for n in graph.nodes) or blobs is not None:
+        graph = weights_.bind(graph, blobs or {}, seed=seed, warn=blobs is not None)
+    return CompiledNet(graph, device=where, dtype=_dtype(dtype), optimize=optimize, progress=progress)
+
+
+def _selected(graph: Graph, outputs: Iterable[str] | None) -> Graph:
+    """The graph with other outputs. By default Caffe's, and every top that carries a loss weight."""
+    if outputs is None:
+        losses = (v for n in graph.nodes for v, w in zip(n.tops, n.loss_weights, strict=True) if w)
+        return graph.wanted(dict.fromkeys((*graph.outputs, *losses)))
+    values = []
+    for blob in outputs:
+        value = graph.last(blob)
+        if value is None:
+            near = nearest(blob, graph.blobs(), 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else None
+            raise NetError(f'the net has no blob "{blob}"', hint=hint, expected=f"one of its {len(graph.blobs())} blobs")
+        values.append(value)
+    return graph.wanted(values)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as e:
+        raise NetError(f"device {device} cannot be used", got=str(e).splitlines()[0], hint="cpu always works") from None
+    return found
+
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is not None and dtype not in DTYPES:
+        raise NetError("unknown dtype", expected=", ".join(DTYPES), got=dtype)
+    return DTYPES[dtype or "float32"]
+
+
+def _check_memory(graph: Graph, device: torch.device) -> None:
+    """Raises: NetError when weights and the largest activation cannot fit: better than to be killed half-way."""
+    if device.type == "cuda":
+        limit = torch.cuda.mem_get_info(device)[1]
+    else:
+        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    learned = 4 * sum(s.count for n in graph.nodes for s in n.layer.blobs(n.bottom_shapes).values())
+    largest = 4 * max((_count(v.shape) for n in graph.nodes for v in n.tops), default=0)
+    if learned + largest > limit:
+        got = f"{learned / 1e9:,.1f} GB of weights and {largest / 1e9:,.1f} GB for the largest blob"
+        raise NetError("the net does not fit into memory", at=graph.name, expected=f"{limit / 1e9:,.1f} GB", got=got)
+
+
+def _count(shape: Shape) -> int:
+    return int(np.prod(shape, dtype=object)) if shape else 1

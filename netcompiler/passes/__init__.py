@@ -1,0 +1,21 @@
+"""Graph -> a faster Graph with the same outputs. Each pass is a function in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..graph import Graph
+
+Pass = Callable[[Graph], Graph]
+
+PIPELINE: tuple[Pass, ...] = ()
+
+
+def run(graph: Graph, pipeline: Iterable[Pass] = PIPELINE) -> Graph:
+    """Apply the passes in order; each result is checked, and must keep the outputs' names and shapes."""
+    for step in pipeline:
+        before, graph = graph, step(graph)
+        if graph is not before:
+            graph.check()
+            assert [(v.blob, v.shape) for v in graph.outputs] == [(v.blob, v.shape) for v in before.outputs], step
+    return graph

@@ -1,0 +1,102 @@
+from itertools import product
+
+import numpy as np
+
+from .table import Bad, Row, suite
+
+
+def naive(stride=(1, 1), pad=(0, 0), dilation=(1, 1), group=1):
+    """2-D convolution by loops over every output and every weight."""
+
+    def conv(x, weight, bias=None):
+        n, c, h, w = x.shape
+        outputs, per_group, kh, kw = weight.shape
+        x = np.pad(x, ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2))
+        oh = (x.shape[2] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+        ow = (x.shape[3] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+        y = np.zeros((n, outputs, oh, ow))
+        for o, i, j, k, p, q in product(*map(range, (outputs, oh, ow, per_group, kh, kw))):
+            channel = o // (outputs // group) * per_group + k
+            y[:, o, i, j] += (
+                weight[o, k, p, q] * x[:, channel, i * stride[0] + p * dilation[0], j * stride[1] + q * dilation[1]]
+            )
+        return y if bias is None else y + bias[:, None, None]
+
+    return conv
+
+
+def conv(fields: str) -> str:
+    return f'type: "Convolution" convolution_param {{ {fields} }}'
+
+
+ROWS = [
+    Row(
+        "3x3",
+        conv("num_output: 5 kernel_size: 3"),
+        [(2, 3, 7, 11)],
+        [(2, 5, 5, 9)],
+        naive(),
+        {"weight": (5, 3, 3, 3), "bias": (5,)},
+        2 * 5 * 5 * 9 * 3 * 9,
+    ),
+    Row(
+        "sides, no bias",
+        conv("num_output: 5 kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1 pad_w: 2 bias_term: false"),
+        [(2, 3, 7, 11)],
+        [(2, 5, 4, 5)],
+        naive((2, 3), (1, 2)),
+        {"weight": (5, 3, 3, 2)},
+        2 * 5 * 4 * 5 * 3 * 6,
+    ),
+    Row(
+        "group and dilation",
+        conv("num_output: 6 kernel_size: 2 group: 2 dilation: 3"),
+        [(3, 4, 7, 5)],
+        [(3, 6, 4, 2)],
+        naive(dilation=(3, 3), group=2),
+        {"weight": (6, 2, 2, 2), "bias": (6,)},
+        3 * 6 * 4 * 2 * 2 * 4,
+    ),
+    Row(
+        "kernel as a list",
+        conv("num_output: 2 kernel_size: [2, 3] stride: 1 stride: 2"),
+        [(1, 3, 5, 7)],
+        [(1, 2, 4, 3)],
+        naive((1, 2)),
+        {"weight": (2, 3, 2, 3), "bias": (2,)},
+        2 * 4 * 3 * 3 * 6,
+    ),
+    Row(
+        "one spatial axis",
+        conv("num_output: 5 kernel_size: 2"),
+        [(2, 3, 7)],
+        [(2, 5, 6)],
+        lambda x, weight, bias: naive()(x[:, :, None], weight[:, :, None], bias)[:, :, 0],
+        {"weight": (5, 3, 2), "bias": (5,)},
+        2 * 5 * 6 * 3 * 2,
+    ),
+    Row(
+        "axis 2: two batch axes",
+        conv("num_output: 5 kernel_size: 2 axis: 2"),
+        [(2, 3, 2, 3, 5)],
+        [(2, 3, 5, 2, 4)],
+        lambda x, **blobs: naive()(x.reshape(6, 2, 3, 5), **blobs).reshape(2, 3, 5, 2, 4),
+        {"weight": (5, 2, 2, 2), "bias": (5,)},
+        6 * 5 * 2 * 4 * 2 * 4,
+    ),
+]
+IMAGE = [(2, 3, 7, 11)]
+BAD = [
+    Bad("no num_output", conv("kernel_size: 3"), IMAGE, "num_output must be positive"),
+    Bad("no kernel", conv("num_output: 2"), IMAGE, "kernel_size is missing"),
+    Bad("both spellings", conv("num_output: 2 kernel_size: 3 kernel_h: 3"), IMAGE, "both given", at="kernel_h"),
+    Bad("group", conv("num_output: 4 kernel_size: 3 group: 2"), IMAGE, "divide the input channels", at="group"),
+    Bad("group of outputs", conv("num_output: 4 kernel_size: 3 group: 3"), IMAGE, "divide num_output", at="group"),
+    Bad("kernel too large", conv("num_output: 4 kernel_h: 3 kernel_w: 12"), IMAGE, "larger than the", at="kernel_h"),
+    Bad("stride 0", conv("num_output: 4 kernel_size: 3 stride: 0"), IMAGE, "stride is too small", at="stride"),
+    Bad("one side of stride", conv("num_output: 4 kernel_size: 3 stride_h: 2"), IMAGE, "too small", at="stride_h"),
+    Bad("axis", conv("num_output: 4 kernel_size: 3 axis: 4"), IMAGE, "axis is out of range", at="axis"),
+    Bad("filler", conv('num_output: 4 kernel_size: 3 weight_filler { type: "xaver" }'), IMAGE, '"xavier"?', at="type"),
+    Bad("three values", conv("num_output: 4 kernel_size: [3, 3, 3]"), IMAGE, "expected: 1 or 2", at="3, 3, 3"),
+]
+test_row, test_gradient, test_bad = suite(ROWS, BAD)
