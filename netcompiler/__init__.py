@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .build import build as build
+    from .builder import build as build
     from .errors import NetError as NetError, NetWarning as NetWarning, Span as Span
     from .graph import Graph as Graph, Node as Node, Value as Value
     from .layers import Layer as Layer, layer as layer
@@ -30,7 +30,7 @@ _HOME = {
     "Node": "graph",
     "Span": "errors",
     "Value": "graph",
-    "build": "build",
+    "build": "builder",
     "compile": "module",
     "layer": "layers",
     "load": "upgrade",

@@ -31,11 +31,10 @@ def fills_itself(layer: Layer) -> bool:
     return layer.is_input and type(layer).forward is not Layer.forward
 
 
-def forward_source(graph: Graph, attributes: list[str], borrowed: Mapping[int, Mapping[str, str]]) -> str:
+def forward_source(graph: Graph, attributes: list[str]) -> str:
     """The text of `forward(self, inputs...)`, which returns the graph's outputs as a tuple.
 
-    attributes: the module's attribute for each node.  borrowed: for a node, by index, the arrays that it has from
-    another node in a shape of its own: blob name -> expression.
+    attributes: the module's attribute for each node.
     """
     last_read = _last_reads(graph)
     words = _words(graph, last_read)
@@ -46,7 +45,6 @@ def forward_source(graph: Graph, attributes: list[str], borrowed: Mapping[int, M
     for i, (node, attribute) in enumerate(zip(graph.nodes, attributes, strict=True)):
         if node.layer.is_input and not fills_itself(node.layer):
             continue
-        lines += [(f"self.{attribute}.{blob} = {source}", "") for blob, source in borrowed.get(i, {}).items()]
         reads = node.tops if node.layer.is_input else node.bottoms
         stops = (True,) * len(reads) if node.layer.is_input else node.propagate or (True,) * len(reads)
         arguments = ", ".join(words[v] + ("" if flows else ".detach()") for v, flows in zip(reads, stops, strict=True))
@@ -59,12 +57,12 @@ def forward_source(graph: Graph, attributes: list[str], borrowed: Mapping[int, M
     inputs = [words[v] for v in graph.inputs()]
     outputs = "".join(f"{words[v]}, " for v in graph.outputs)
     width = min(max((len(code) for code, _ in lines), default=0), 88)
-    body = [f"    {code:<{width}}  # {note}" if note else f"    {code}" for code, note in lines]
+    body = [f"    {code:<{width}}  # {note}" for code, note in lines]
     return "\n".join([f"def forward({', '.join(['self', *inputs])}):", *body, f"    return ({outputs})", ""])
 
 
 def _last_reads(graph: Graph) -> dict[Value, int]:
-    """For each value the index of the last node that reads it: its own maker's where nobody does, past the end for outputs."""
+    """For each value the index of the last node that reads it: its maker's where none does, past the end for outputs."""
     last = {}
     for i, node in enumerate(graph.nodes):
         last.update(dict.fromkeys((*node.bottoms, *node.tops), i))
@@ -86,5 +84,6 @@ def _words(graph: Graph, last_read: Mapping[Value, int]) -> dict[Value, str]:
             elif last_read[before] <= i:
                 words[value] = words[before]
             else:
-                words[value] = identifiers([f"{blobs[value.blob]}_{value.version}"], {"self", *words.values(), *blobs.values()})[0]
+                taken = {"self", *words.values(), *blobs.values()}
+                words[value] = identifiers([f"{blobs[value.blob]}_{value.version}"], taken)[0]
     return words

@@ -50,9 +50,7 @@ class Filler:
             raise NetError("sparse cannot be negative", at=msg.at("sparse"), got=msg.sparse)
         if msg.type == "gaussian" and msg.std < 0:
             raise NetError("a standard deviation cannot be negative", at=msg.at("std"), got=msg.std)
-        return cls(
-            msg.type, msg.value, msg.min, msg.max, msg.mean, msg.std, msg.sparse, msg.enum("variance_norm")
-        )
+        return cls(msg.type, msg.value, msg.min, msg.max, msg.mean, msg.std, msg.sparse, msg.enum("variance_norm"))
 
     def fill(self, shape: Shape, rng: np.random.Generator) -> Array:
         """A new float32 array. Raises: NetError where the filler cannot make this shape."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import passes, weights as weights_
-from .build import Inputs, build, reshape
+from .builder import Inputs, build, reshape
 from .codegen import fills_itself, forward_source, identifiers
 from .errors import NetError, nearest
 from .graph import Array, Graph, Node, Shape, Value, dims
@@ -30,6 +30,7 @@ class LayerModule(nn.Module):
     def __init__(self, node: Node, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.layer = node.layer
+        self.borrowed: dict[str, tuple[LayerModule, str, Shape]] = {}
         specs = node.layer.blobs(node.bottom_shapes)
         for (name, spec), array, param in zip(specs.items(), node.blobs, node.params, strict=True):
             tensor = _owned(array).to(device, dtype)
@@ -44,6 +45,29 @@ class LayerModule(nn.Module):
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         tops = self.layer.forward(self, *bottoms)
         return tops[0] if isinstance(tops, tuple) and len(tops) == 1 else tops
+
+    def borrow(self, name: str, owner: LayerModule, theirs: str) -> None:
+        """Use a blob of another module in place of an own one, in the own one's shape."""
+        shape = tuple(getattr(self, name).shape)
+        if shape == tuple(getattr(owner, theirs).shape):
+            setattr(self, name, getattr(owner, theirs))
+        else:
+            delattr(self, name)
+            self.borrowed[name] = (owner, theirs, shape)
+
+    def held(self, name: str) -> tuple[Tensor, Shape]:
+        """The tensor that holds a blob, and the shape in which this layer uses it."""
+        if name in self.borrowed:
+            owner, theirs, shape = self.borrowed[name]
+            return getattr(owner, theirs), shape
+        tensor = getattr(self, name)
+        return tensor, tuple(tensor.shape)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("borrowed", ()):
+            tensor, shape = self.held(name)
+            return tensor.view(shape)
+        return super().__getattr__(name)
 
     def _get_name(self) -> str:
         return self.layer.kind
@@ -88,37 +112,27 @@ class CompiledNet(nn.Module):
         self.graph = passes.run(source) if self.optimized else source
         taken = set(dir(self)) | {"_run", "code"}
         self.attributes = identifiers([n.name or n.layer.kind for n in self.graph.nodes], taken)
-        owners, borrowed = self.graph.owners(), {}
+        owners = self.graph.owners()
         for i, (node, attribute) in enumerate(zip(self.graph.nodes, self.attributes, strict=True)):
             module = LayerModule(node, device, dtype)
-            borrowed[i] = self._share(node, module, owners)
             self.add_module(attribute, module)
+            self._share(node, module, owners)
             if progress:
                 progress("weights", i + 1, len(self.graph.nodes))
         if self.optimized:
             self.requires_grad_(False)
-        self.code = forward_source(self.graph, self.attributes, borrowed)
+        self.code = forward_source(self.graph, self.attributes)
         self._load_code()
         self._seen = {tuple(v.shape for v in self.graph.inputs())}
         self.train(source.phase == "TRAIN")
 
-    def _share(self, node: Node, module: LayerModule, owners: Mapping[str, tuple[Node, int]]) -> dict[str, str]:
-        """Give `module` the arrays that an earlier node owns; those of another shape as expressions for the code."""
-        borrowed = {}
+    def _share(self, node: Node, module: LayerModule, owners: Mapping[str, tuple[Node, int]]) -> None:
+        """Give a module the arrays that earlier nodes own."""
         for name, param in zip(node.layer.blobs(node.bottom_shapes), node.params, strict=True):
             owner, index = owners.get(param.name, (node, 0))
-            if owner is node:
-                continue
-            attribute = self.attributes[self.graph.nodes.index(owner)]
-            theirs = list(owner.layer.blobs(owner.bottom_shapes))[index]
-            array = getattr(getattr(self, attribute), theirs)
-            if array.shape == getattr(module, name).shape:
-                setattr(module, name, array)
-            else:
-                shape = tuple(getattr(module, name).shape)
-                delattr(module, name)
-                borrowed[name] = f"self.{attribute}.{theirs}.view{shape}"
-        return borrowed
+            if owner is not node:
+                theirs = list(owner.layer.blobs(owner.bottom_shapes))[index]
+                module.borrow(name, getattr(self, self.attributes[self.graph.nodes.index(owner)]), theirs)
 
     def _load_code(self) -> None:
         """Turn `code` into the method that runs; registered with linecache, so that tracebacks show its lines."""
@@ -182,9 +196,17 @@ class CompiledNet(nn.Module):
     def _tensor(self, x: Any, value: Value) -> Tensor:
         """An input on the net's device and in its type. Labels keep theirs: bfloat16 cannot tell class 999 from 1000."""
         tensor = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        return tensor.to(self.device) if self.is_label(value) else tensor.to(self.device, self.dtype)
+
+    def is_label(self, value: Value) -> bool:
+        """Whether a value is read only where no gradient goes: as labels, indices and the like."""
+
+        def takes_gradient(node: Node) -> bool:
+            fixed = {i % len(node.bottoms) for i in node.layer.no_gradient}
+            return any(v == value and i not in fixed for i, v in enumerate(node.bottoms))
+
         readers = self.graph.readers(value)
-        is_label = readers and all(n.bottoms.index(value) in n.layer.no_gradient for n in readers)
-        return tensor.to(self.device) if is_label else tensor.to(self.device, self.dtype)
+        return bool(readers) and not any(map(takes_gradient, readers))
 
     def _check_shapes(self, fed: Sequence[Tensor | None]) -> None:
         inputs = self.graph.inputs()
@@ -210,7 +232,7 @@ class CompiledNet(nn.Module):
         """The learned blobs of each layer that has any, in Caffe's order and shapes, as numpy arrays."""
         if self.optimized:
             return {n.name: list(n.blobs) for n in self.source.nodes if n.blobs}
-        return {n.name: [_numpy(t) for t in blobs] for n, blobs in self._blobs()}
+        return {n.name: [_numpy(t).reshape(s) for t, s in held] for n, held in self._held()}
 
     def caffe_grads(self) -> dict[str, list[Array]]:
         """The gradients of the blobs, as `caffe_params` lists them; zeros where there is none.
@@ -220,8 +242,8 @@ class CompiledNet(nn.Module):
         if self.optimized:
             raise NetError("an optimised net has no gradients by Caffe layer", hint="compile with optimize=False")
         grads = {}
-        for node, blobs in self._blobs():
-            grads[node.name] = [_numpy(torch.zeros_like(t) if t.grad is None else t.grad) for t in blobs]
+        for node, held in self._held():
+            grads[node.name] = [_numpy(torch.zeros_like(t) if t.grad is None else t.grad).reshape(s) for t, s in held]
         return grads
 
     def load_caffe_params(self, params: Mapping[str, Sequence[Array]]) -> None:
@@ -233,14 +255,12 @@ class CompiledNet(nn.Module):
         fresh = CompiledNet(self.source, device=self.device, dtype=self.dtype, optimize=self.optimized)
         self.load_state_dict(fresh.state_dict())
 
-    def _blobs(self) -> list[tuple[Node, list[Tensor]]]:
-        found = []
+    def _held(self) -> Iterator[tuple[Node, list[tuple[Tensor, Shape]]]]:
+        """Each node that has blobs, with the tensors that hold them and their shapes."""
         for node, attribute in zip(self.graph.nodes, self.attributes, strict=True):
-            specs = node.layer.blobs(node.bottom_shapes)
-            if specs:
-                module = getattr(self, attribute)
-                found.append((node, [getattr(module, name) for name in specs]))
-        return found
+            names = node.layer.blobs(node.bottom_shapes)
+            if names:
+                yield node, [getattr(self, attribute).held(name) for name in names]
 
 
 compile_text = compile  # the builtin, before our own function takes its name
@@ -302,7 +322,8 @@ def _selected(graph: Graph, outputs: Iterable[str] | None) -> Graph:
         if value is None:
             near = nearest(blob, graph.blobs(), 3)
             hint = f"did you mean {' or '.join(near)}?" if near else None
-            raise NetError(f'the net has no blob "{blob}"', hint=hint, expected=f"one of its {len(graph.blobs())} blobs")
+            expected = f"one of its {len(graph.blobs())} blobs"
+            raise NetError(f'the net has no blob "{blob}"', hint=hint, expected=expected)
         values.append(value)
     return graph.wanted(values)
 

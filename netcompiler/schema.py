@@ -30,7 +30,7 @@ def enum(name: str) -> dict[str, int]:
 def is_repeated(field: FieldDescriptor) -> bool:
     """Whether a field holds several values (protobuf 7 dropped `label`, 4 lacks `is_repeated`)."""
     repeated = getattr(field, "is_repeated", None)
-    return bool(repeated if repeated is not None else field.label == FieldDescriptor.LABEL_REPEATED)
+    return bool(getattr(field, "label", None) == FieldDescriptor.LABEL_REPEATED if repeated is None else repeated)
 
 
 NetParameter = message("NetParameter")

@@ -1,7 +1,7 @@
-"""prototxt -> Msg: a protobuf message that still knows where each of its fields was written.
+"""prototxt -> Msg, a protobuf message that still knows where each of its fields was written; and back to prototxt.
 
-protobuf's own text_format reads the values, so the grammar is the real one. Beside it a small scanner notes the place of
-every field; it also sees unknown fields and unclosed braces before protobuf does, and reports them all at once.
+protobuf's own text_format reads the values, so the grammar is the real one. Beside it a small scanner notes the place
+of every field; it also sees unknown fields and unclosed braces before protobuf does, and reports them all at once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Msg:
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        return text_format.MessageToString(self.raw)
+        return format_message(self)
 
     def __repr__(self) -> str:
         return f"<{self.raw.DESCRIPTOR.name} at {self.marks.at}>"
@@ -163,6 +164,99 @@ def parse_message(text: str, *, kind: str = "NetParameter", file: str = "<text>"
     return Msg(raw, marks)
 
 
+WIDTH = 80  # a message inside another one goes on one line where it fits
+_FIRST = {  # fields that lead their message; the others follow in the order of their numbers
+    "SolverParameter": ("net", "train_net", "test_net"),
+    "V1LayerParameter": ("name", "type"),
+}
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def format_message(msg: Any) -> str:
+    """A message (Msg or protobuf's own) as prototxt that reads back as an equal message.
+
+    Fields stand in the order of their numbers: a layer's name, type, bottoms, tops, then its settings. Fields that the
+    schema does not know (a binary file of another fork may hold some) have no name to write; a comment on the first
+    line tells how many bytes are left out.
+
+    >>> print(format_message(parse_message('layer { top: "x" type: "Exp" exp_param { base: 2 } } name: "net"')))
+    name: "net"
+    layer {
+      type: "Exp"
+      top: "x"
+      exp_param { base: 2 }
+    }
+    <BLANKLINE>
+    """
+    raw = Msg.of(msg).raw
+    known = type(raw)()
+    known.CopyFrom(raw)
+    known.DiscardUnknownFields()
+    lost = raw.ByteSize() - known.ByteSize()
+    head = [f"# left out: {lost} bytes of fields that the schema does not know"] if lost else []
+    return "".join(f"{line}\n" for line in (*head, *_lines(known, "")))
+
+
+def _lines(raw: Any, indent: str) -> list[str]:
+    """The fields of a message, one to a line."""
+    first = _FIRST.get(raw.DESCRIPTOR.name, ())
+    fields = raw.ListFields()
+    fields.sort(key=lambda f: (first.index(f[0].name) if f[0].name in first else len(first), f[0].number))
+    lines = []
+    for field_, value in fields:
+        for item in value if schema.is_repeated(field_) else (value,):
+            if field_.message_type is None:
+                lines.append(f"{indent}{field_.name}: {_scalar(field_, item)}")
+            else:
+                lines += _block(field_.name, item, indent)
+    return lines
+
+
+def _block(name: str, raw: Any, indent: str) -> list[str]:
+    """A message inside another one; those of the outermost level are spread over lines."""
+    inner = _lines(raw, indent + "  ")
+    if not inner:
+        return [f"{indent}{name} {{}}"]
+    if indent and sum(len(line) - len(indent) - 1 for line in inner) + len(f"{indent}{name} {{ }}") <= WIDTH:
+        return [f"{indent}{name} {{ {' '.join(line.strip() for line in inner)} }}"]
+    return [f"{indent}{name} {{", *inner, f"{indent}}}"]
+
+
+def _scalar(field_: Any, value: Any) -> str:
+    """One value of a field that is no message."""
+    if field_.enum_type is not None:
+        return str(field_.enum_type.values_by_number[value].name)
+    if field_.type == field_.TYPE_BOOL:
+        return "true" if value else "false"
+    if field_.type == field_.TYPE_FLOAT:
+        return _float32(value)
+    if field_.type == field_.TYPE_DOUBLE:
+        return repr(value).removesuffix(".0")
+    if field_.type == field_.TYPE_STRING:
+        return f'"{"".join(map(_character, value))}"'
+    if field_.type == field_.TYPE_BYTES:
+        return f'"{"".join(_character(chr(b)) if b < 128 else _octal(bytes([b])) for b in value)}"'
+    return str(value)
+
+
+def _character(c: str) -> str:
+    """One character as it stands inside quotes."""
+    return _ESCAPES.get(c) or (c if c.isprintable() else _octal(c.encode()))
+
+
+def _octal(data: bytes) -> str:
+    return "".join(f"\\{b:03o}" for b in data)
+
+
+def _float32(value: float) -> str:
+    """The shortest text that reads back as the same float32: 0.1, where the double nearby is 0.10000000149."""
+    for digits in range(6, 9):
+        text = f"{value:.{digits}g}"
+        if struct.unpack("f", struct.pack("f", float(text)))[0] == value:
+            return text
+    return f"{value:.9g}"
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a prototxt file. Comments in the wild are in any encoding: what is not UTF-8 is read as Latin-1.
 
@@ -214,9 +308,7 @@ class _Scan:
     def __init__(self, text: str, file: str) -> None:
         self.text, self.file = text, file
         self.faults: list[NetError] = []
-        self.tokens = [
-            (str(m.lastgroup), m.group(), m.start()) for m in _TOKEN.finditer(text) if m.lastgroup != "skip"
-        ]
+        self.tokens = [(str(m.lastgroup), m.group(), m.start()) for m in _TOKEN.finditer(text) if m.lastgroup != "skip"]
         self.tokens.append(("end", "", len(text)))
         self.next = 0
         self.starts = [0, *(m.end() for m in re.finditer("\n", text))]

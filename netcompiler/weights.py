@@ -27,9 +27,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[Array]]:
     return read_caffemodel(path)
 
 
-def bind(
-    graph: Graph, blobs: Mapping[str, Sequence[Array]], *, seed: int = 0, warn: bool = True
-) -> Graph:
+def bind(graph: Graph, blobs: Mapping[str, Sequence[Array]], *, seed: int = 0, warn: bool = True) -> Graph:
     """The graph with an array for every learned blob: the file's by layer name, else by the layer's filler.
 
     warn: tell (NetWarning) which layers the file does not have, and which of its layers the net does not.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from ..errors import NetError
 from ..fillers import Filler
 from ..graph import Shape, Shapes, dims
+from ..schema import is_repeated
 from ..text import Msg
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Layer:
     is_input: ClassVar[bool] = False  # its tops are fed by the caller
     is_loss: ClassVar[bool] = False  # its first top has loss weight 1 unless the net says otherwise
     anonymous_tops: ClassVar[bool] = False  # tops that the net does not name are added, as losses' are
-    no_gradient: ClassVar[tuple[int, ...]] = ()  # bottoms that never take a gradient, such as labels
+    no_gradient: ClassVar[tuple[int, ...]] = ()  # bottoms that never take a gradient, such as labels; -1 is the last
     counted: ClassVar[bool] = False  # whether its multiply-accumulates count in a net's total
     ignored: ClassVar[frozenset[str]] = frozenset({"engine"})  # fields without effect on the numbers
 
@@ -70,6 +71,10 @@ class Layer:
         """Multiply-accumulates of one forward over these shapes."""
         return 0
 
+    def is_identity(self) -> bool:
+        """Whether every top is the bottom itself, so that an optimiser may take the layer out."""
+        return False
+
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run, in PyTorch. `m` is the module that holds the blobs, as attributes named by `blobs`.
 
@@ -78,11 +83,11 @@ class Layer:
         raise NotImplementedError(type(self))
 
     def settings(self) -> dict[str, str]:
-        """The parameters that differ from their defaults, as short text."""
+        """The parameters that differ from their defaults, as short text; fields with repr=False are left out."""
         shown = {}
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
-            if value != f.default and not isinstance(value, Filler):
+            if f.repr and value != f.default and not isinstance(value, Filler):
                 shown[f.name] = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
         return shown
 
@@ -143,15 +148,19 @@ def spatial(msg: Msg, name: str, rank: int, default: int | None = None, *, least
     """One of kernel_size, stride, pad, dilation over `rank` spatial axes: the one place that knows their spellings.
 
     A repeated field holds none (the default), one (for all axes) or `rank` values; 2-D nets may write `stem_h` and
-    `stem_w` instead. Source: Caffe, src/caffe/layers/base_conv_layer.cpp.
+    `stem_w` instead. Pooling's fields hold one value, and there either both sides are written or neither.
+    Source: Caffe, src/caffe/layers/base_conv_layer.cpp, pooling_layer.cpp.
     """
     stem = name.removesuffix("_size")
-    values = list(getattr(msg, name))
-    has_sides = f"{stem}_h" in msg.raw.DESCRIPTOR.fields_by_name
-    sides = [s for s in (f"{stem}_h", f"{stem}_w") if has_sides and msg.has(s)]
+    known = msg.raw.DESCRIPTOR.fields_by_name
+    single = not is_repeated(known[name])
+    values = [getattr(msg, name)] * msg.has(name) if single else list(getattr(msg, name))
+    sides = [s for s in (f"{stem}_h", f"{stem}_w") if s in known and msg.has(s)]
     at = msg.at(sides[0] if sides else name)
     if sides and values:
         raise NetError(f"{name} and {sides[0]} are both given", at=at, hint="keep one of the two")
+    if single and len(sides) == 1:
+        raise NetError(f"{sides[0]} is given alone", at=at, expected=f"{stem}_h and {stem}_w, or {name}")
     if sides and rank != 2:
         raise NetError(f"{sides[0]} is for 2-D nets only", at=at, got=f"{rank} spatial axes", hint=f"use {name}")
     if sides:
@@ -183,3 +192,134 @@ def at_least(rank: int, bottoms: Shapes, which: int = 0) -> None:
     if len(bottoms[which]) < rank:
         got = f"{len(bottoms[which])} ({dims(bottoms[which])})"
         raise NetError(f"bottom {which} has too few axes", expected=f"at least {rank}", got=got)
+
+
+def exactly(rank: int, bottoms: Shapes, which: int = 0) -> None:
+    """Raises: NetError when a bottom has another number of axes than `rank`."""
+    if len(bottoms[which]) != rank:
+        got = f"{len(bottoms[which])} ({dims(bottoms[which])})"
+        raise NetError(f"bottom {which} has the wrong number of axes", expected=rank, got=got)
+
+
+def one_label_each(bottoms: Shapes, axis: int) -> None:
+    """Raises: NetError unless bottom 1 has one label for each position of bottom 0, whose classes lie along `axis`."""
+    scores, labels = bottoms[:2]
+    want = prod(scores[:axis]) * prod(scores[axis + 1 :])
+    if prod(labels) != want:
+        expected = f"{want}, as bottom 0 is {dims(scores)} with classes along axis {axis}"
+        raise NetError("the number of labels must match the scores", expected=expected, got=f"{prod(labels)} ({dims(labels)})")
+
+
+def whole_numbers(values: Tensor, count: int, ignored: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """Labels or indices as integers, with 0 for the ignored ones; and which are not ignored (None: all of them).
+
+    Raises: NetError for one outside 0 .. count - 1. While a graph is traced or captured nobody can look at them.
+    """
+    import torch
+
+    numbers = values.detach().long()  # towards 0, as Caffe does
+    kept = None if ignored is None else numbers != ignored
+    if kept is not None:
+        numbers = numbers * kept
+    capturing = numbers.is_cuda and torch.cuda.is_current_stream_capturing()
+    if not (torch.compiler.is_compiling() or capturing) and numbers.numel():
+        low, high = (int(v) for v in torch.stack(numbers.aminmax()).tolist())
+        if low < 0 or high >= count:
+            got = low if low < 0 else high
+            raise NetError("a label or index is out of range", expected=f"0 to {count - 1}", got=got)
+    return numbers, kept
+
+
+def normalization(msg: Msg, default: str = "VALID") -> str | float:
+    """What a loss divides by, from its LossParameter: a mode, or the number itself for Intel Caffe's PRE_FIXED."""
+    mode = msg.enum("normalization")
+    if not msg.has("normalization"):
+        mode = default if not msg.has("normalize") else "VALID" if msg.normalize else "BATCH_SIZE"
+    msg.has("normalize")  # superseded: looked at, and without effect beside `normalization`
+    return float(msg.pre_fixed_normalizer) if mode == "PRE_FIXED" else mode
+
+
+def normalizer(mode: str | float, outer: int, inner: int, kept: Tensor | None) -> Tensor | float:
+    """What a loss over outer x inner positions is divided by, at least 1; `kept` tells which are not ignored."""
+    if mode == "VALID" and kept is not None:
+        return kept.sum().clamp(min=1)
+    if isinstance(mode, str):
+        mode = {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode]
+    return max(mode, 1)
+
+
+def not_in_place(msg: Msg) -> None:
+    """Raises: NetError where a top has the name of its bottom, for layers that would overwrite what they still read."""
+    for i, (bottom, top) in enumerate(zip(msg.bottom, msg.top, strict=False)):
+        if bottom == top:
+            what = f"{msg.type} cannot work in place"
+            raise NetError(what, at=msg.at("top", i), got=f'"{top}" as bottom and top', hint="give the top another name")
+
+
+def refuse_gradient(top: Tensor, bottom: Tensor, what: str) -> Tensor:
+    """`top`, whose gradient raises NetError(what) where `bottom` asks for one: Caffe stops with an error there.
+
+    A bottom that wants no gradient leaves `top` as it is.
+    """
+    import torch
+
+    if not bottom.requires_grad or torch.compiler.is_compiling():
+        return top
+
+    class Refuse(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, top: Tensor, bottom: Tensor) -> Tensor:
+            return top.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> Any:
+            raise NetError(what, hint="propagate_down: false stops the gradient before this layer")
+
+    refused: Tensor = Refuse.apply(top, bottom)
+    return refused
+
+
+def class_labels(labels: Tensor, classes: int, ignore: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """Labels as whole numbers, and where they count: None for everywhere. Ignored ones become 0.
+
+    Caffe cuts a label towards zero, and reads other memory where it is no class; here that is an error.
+    Raises: NetError for a label that is neither a class nor the ignored one.
+    """
+    import torch
+
+    whole = labels.detach().long()
+    valid = None if ignore is None else whole != ignore
+    if valid is not None:
+        whole = whole.where(valid, 0)
+    if not torch.compiler.is_compiling() and whole.numel():
+        least, most = (int(v) for v in whole.aminmax())
+        if least < 0 or most >= classes:
+            hint = None if ignore is not None else "ignore_label leaves positions with one label out, where a loss has it"
+            expected, got = f"0 to {classes - 1}, one of the {classes} classes", least if least < 0 else most
+            raise NetError("a label is no class", expected=expected, got=got, hint=hint)
+    return whole, valid
+
+
+def loss_normalization(msg: Msg, default: str = "VALID") -> str:
+    """What a loss is divided by, a NormalizationMode of its loss_param. Raises: NetError for one of a fork."""
+    p = msg.loss_param
+    old, new = p.has("normalize"), p.has("normalization")
+    mode = default
+    if new:
+        mode = p.enum("normalization")
+    elif old:
+        mode = "VALID" if p.normalize else "BATCH_SIZE"
+    if mode not in ("FULL", "VALID", "BATCH_SIZE", "NONE"):
+        expected = "FULL, VALID, BATCH_SIZE or NONE"
+        raise NetError("this normalization is not supported", at=p.at("normalization"), expected=expected, got=mode)
+    return mode
+
+
+def normalizer(mode: str, batch: int, count: int, valid: Tensor | None) -> Tensor | int:
+    """The number that a loss over `count` positions in `batch` items is divided by; never below 1, as in Caffe.
+
+    valid: where positions count, None for everywhere.
+    """
+    if mode == "VALID" and valid is not None:
+        return valid.sum().clamp(min=1)
+    return max(1, {"BATCH_SIZE": batch, "NONE": 1}.get(mode, count))

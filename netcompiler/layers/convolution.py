@@ -52,7 +52,8 @@ class Convolution(Layer):
         rank = len(bottoms[0]) - first - 1
         if not 1 <= rank <= 3:
             got = f"{rank} (bottom {dims(bottoms[0])}, axis {first})"
-            raise NetError("convolution runs over 1 to 3 spatial axes here", at=p.at("axis"), expected="1 to 3", got=got)
+            what = "convolution runs over 1 to 3 spatial axes here"
+            raise NetError(what, at=p.at("axis"), expected="1 to 3", got=got)
         if p.num_output < 1:
             raise NetError("num_output must be positive", at=p.at("num_output"), got=p.num_output)
         for name in ("channels", "num_output"):

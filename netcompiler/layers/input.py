@@ -27,5 +27,6 @@ class Input(InputLayer):
             return cls((None,) * len(msg.top))
         if len(shapes) not in (1, len(msg.top)):
             expected = f"none, 1 or {len(msg.top)}, one per top"
-            raise NetError("the wrong number of shapes", at=msg.input_param.at("shape"), expected=expected, got=len(shapes))
+            at = msg.input_param.at("shape")
+            raise NetError("the wrong number of shapes", at=at, expected=expected, got=len(shapes))
         return cls(tuple(shapes) * (len(msg.top) if len(shapes) == 1 else 1))

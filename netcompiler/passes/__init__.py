@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..graph import Graph
+from .drop_identities import drop_identities
+from .fold_batchnorm import fold_batchnorm
 
 Pass = Callable[[Graph], Graph]
 
-PIPELINE: tuple[Pass, ...] = ()
+PIPELINE: tuple[Pass, ...] = (
+    drop_identities,  # first, so that what they part becomes neighbours
+    fold_batchnorm,  # BatchNorm, Scale and Bias vanish into the layer before them
+)
 
 
 def run(graph: Graph, pipeline: Iterable[Pass] = PIPELINE) -> Graph:

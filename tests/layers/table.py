@@ -125,7 +125,7 @@ def _row(row: Row) -> None:
 
 def _gradient(row: Row) -> None:
     net = _net(row)
-    fixed = set(net.graph.nodes[-1].layer.no_gradient)
+    fixed = {i % len(row.bottoms) for i in net.graph.nodes[-1].layer.no_gradient}
     bottoms = [torch.from_numpy(a).requires_grad_(i not in fixed) for i, a in enumerate(_arrays(row))]
     params = [p for p in net.parameters() if p.requires_grad]
 

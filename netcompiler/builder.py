@@ -69,8 +69,9 @@ def reshape(graph: Graph, inputs: Mapping[str, Shape]) -> Graph:
             after = [s.shape for s in layer.blobs(shapes).values()]
             if before != after:
                 wrong = next((a, b) for a, b in zip(before, after, strict=True) if a != b)
-                hint = "this layer's weights fix the size of what it reads; keep the input shape, or compile for the new"
-                raise NetError("the new input shape does not fit", expected=dims(wrong[0]), got=dims(wrong[1]), hint=hint)
+                what = "the new input shape does not fit the weights"
+                hint = "keep the input's shape, or compile for the new one"
+                raise NetError(what, expected=dims(wrong[0]), got=dims(wrong[1]), hint=hint)
         values = tuple(replace(v, shape=s) for v, s in zip(node.tops, tops, strict=True))
         fresh.update(zip(node.tops, values, strict=True))
         nodes.append(replace(node, layer=layer, bottoms=bottoms, tops=values))
@@ -205,10 +206,11 @@ class _Builder:
             near = nearest(name, self.values)
             so_far = list(self.values)
             listed = ", ".join(so_far[-8:])
+            more = "..., " if len(so_far) > 8 else ""
             raise NetError(
                 f'unknown bottom "{name}"',
                 at=m.at("bottom", i),
-                expected="a blob that a layer above makes: " + ("..., " if len(so_far) > 8 else "") + (listed or "none yet"),
+                expected=f"a blob that a layer above makes: {more}{listed or 'none yet'}",
                 hint=f'did you mean "{near[0]}"?' if near else None,
             )
         return self.values[name]
@@ -321,8 +323,8 @@ def _loss_weights(m: Msg, layer: Layer, n_tops: int) -> tuple[float, ...]:
 def _propagate(m: Msg, n_bottoms: int) -> tuple[bool, ...]:
     given = list(m.propagate_down)
     if given and len(given) != n_bottoms:
-        expected, got = n_bottoms, len(given)
-        raise NetError("propagate_down needs one value per bottom", at=m.at("propagate_down"), expected=expected, got=got)
+        at, got = m.at("propagate_down"), len(given)
+        raise NetError("propagate_down needs one value per bottom", at=at, expected=n_bottoms, got=got)
     return tuple(map(bool, given)) or (True,) * n_bottoms
 
 
@@ -332,7 +334,8 @@ def _all_settings_read(m: Msg, cls: type[Layer]) -> None:
     for part in m.parts():
         for field in _unread(part, cls):
             what = f"{part.raw.DESCRIPTOR.name}.{field} is not supported here"
-            faults.append(NetError(what, at=part.at(field), layer=_title(m), hint="remove the field, or set it to its default"))
+            hint = "remove the field, or set it to its default"
+            faults.append(NetError(what, at=part.at(field), layer=_title(m), hint=hint))
     if faults:
         raise NetError.join(faults)
 

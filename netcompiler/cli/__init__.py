@@ -1,0 +1,103 @@
+"""The `netcompile` command: arguments in, one call, text out. NetError is caught here, and only here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from .. import __version__
+from ..errors import NetError, NetWarning
+
+# The command of each word; imported when it is called, so that --help starts at once. Any other first word is a net.
+COMMANDS: dict[str, str] = {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code: 0, 2 for a fault of the user's, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", NetWarning)
+        warnings.showwarning = lambda message, *_, **__: print(f"netcompile: warning: {message}", file=sys.stderr)
+        try:
+            return _command(arguments)
+        except NetError as e:
+            print(f"netcompile: error: {e}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("netcompile: stopped", file=sys.stderr)
+            return 130
+        except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+
+def _command(arguments: list[str]) -> int:
+    if arguments and arguments[0] in COMMANDS:
+        from importlib import import_module
+
+        module = import_module(f".{COMMANDS[arguments[0]]}", __package__)
+        run: Callable[[list[str]], int] = module.main
+        return run(arguments[1:])
+    options = parser().parse_args(arguments)
+    from .run import run_net
+
+    return run_net(options)
+
+
+EXAMPLES = """\
+examples:
+  netcompile model_zoo/ResNet-50-deploy.prototxt
+      check the net, compile it, run it once with random weights, and report
+  netcompile net.prototxt -w net.caffemodel --image cat.jpg --labels names.txt
+      classify a picture
+  netcompile train_val.prototxt --phase TRAIN --input data=8,3,224,224 --input label=8
+      the training net, its data layers fed with the given shapes
+  netcompile net.prototxt -w net.caffemodel --outputs fc7 -o fc7.npz -o net.json
+      keep some layers only; write their weights, and the graph with its figures
+  netcompile old.prototxt -o new.prototxt
+      bring an old file to today's form
+
+files that -o writes, by suffix:
+  .prototxt     the upgraded net, as text
+  .caffemodel   the net with its weights, as Caffe saves it
+  .safetensors, .npz   the weights, as `layer.blob`
+  .json         the graph with shapes and figures
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the main command."""
+    p = argparse.ArgumentParser(
+        prog="netcompile",
+        description="Check, compile and run a Caffe net on PyTorch, and report.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("net", metavar="NET", help="the net definition, a prototxt of any generation")
+    p.add_argument("-w", "--weights", metavar="FILE", help=".caffemodel (or .caffemodel.h5) with the weights")
+    p.add_argument("-o", "--output", metavar="OUT", action="append", default=[], help="write this file (repeatable)")
+    p.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", type=str.upper, help="default: TEST")
+    p.add_argument("--stage", metavar="S", action="append", default=[], help="a stage that is on (repeatable)")
+    p.add_argument("--level", metavar="N", type=int, default=0, help="the level (default: 0)")
+    p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
+    p.add_argument("--outputs", metavar="B,...", help="blobs to compute, in place of the net's own outputs")
+    p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA when there is one)")
+    p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16 or float64")
+    p.add_argument("--no-optimize", action="store_true", help="keep one module per Caffe layer")
+    p.add_argument("--seed", metavar="N", type=int, default=0, help="of random weights and inputs (default: 0)")
+    p.add_argument("--code", action="store_true", help="print the PyTorch code that the net runs")
+    p.add_argument("-q", "--quiet", action="store_true", help="no table of layers")
+    p.add_argument("--json", action="store_true", help="the report as JSON")
+    p.add_argument("--version", action="version", version=f"netcompile {__version__}")
+    g = p.add_argument_group("pictures")
+    g.add_argument("--image", metavar="FILE", nargs="+", default=[], help="classify these, as Caffe's classifier does")
+    g.add_argument("--mean", metavar="M", help="B,G,R values, or a .binaryproto or .npy (default: ImageNet's)")
+    g.add_argument(
+        "--resize", metavar="H,W", help="warp to this, then cut the centre (default: 256,256 for ImageNet crops)"
+    )
+    g.add_argument("--scale", metavar="X", type=float, default=1.0, help="multiply after the mean is subtracted")
+    g.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    return p

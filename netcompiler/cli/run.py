@@ -1,0 +1,310 @@
+"""The main command: check, compile, run, report, write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import export, stats
+from ..builder import build
+from ..errors import NetError
+from ..graph import Array, Graph, Value, dims
+from ..upgrade import load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..module import CompiledNet
+
+
+def run_net(options: argparse.Namespace) -> int:
+    """Do what the main command's options say. Returns the exit code."""
+    export.check_targets(options.output)
+    say = _Progress(quiet=options.json)
+    msg = load(options.net)
+    shapes = dict(_shape(text) for text in options.input)
+    graph = build(msg, options.phase, options.level, options.stage, shapes)
+    if options.image:
+        shapes.setdefault(_image_input(graph).blob, ())
+        batch = (len(options.image), *_image_input(graph).shape[1:])
+        graph = build(msg, options.phase, options.level, options.stage, {**shapes, _image_input(graph).blob: batch})
+    prepared = _pictures(options, graph)
+    labels = _labels(options.labels)
+
+    say("loading torch")
+    from .. import module
+
+    blobs = None
+    if options.weights:
+        say(f"reading {options.weights}")
+        from ..weights import read_weights
+
+        blobs = read_weights(options.weights)
+    start = time.perf_counter()
+    net = module.compile(
+        graph,
+        blobs,
+        outputs=options.outputs.split(",") if options.outputs else None,
+        device=options.device,
+        dtype=options.dtype,
+        optimize=not options.no_optimize,
+        seed=options.seed,
+        progress=say.share,
+    )
+    compiled = time.perf_counter() - start
+    say("running")
+    feeds = _feeds(net, prepared, options.seed)
+    outputs, seconds = _timed(net, feeds)
+    say.clear()
+
+    report = _report(options, net, compiled, seconds, outputs, labels)
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        _print(report, options, net)
+    for path in options.output:
+        export.write(path, msg, net.source, report, options.phase, options.level, options.stage)
+        if not options.json:
+            print(f"wrote {path}")
+    return 0
+
+
+class _Progress:
+    """One line on the terminal that says what is going on; nothing where there is no terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.on = not quiet and sys.stderr.isatty()
+        self.last = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self.on:
+            print(f"\r\033[K{text} ...", end="", file=sys.stderr, flush=True)
+
+    def share(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last > 0.05 or done == total:
+            self.last = now
+            filled = 30 * done // max(total, 1)
+            self(f"{what} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total} layers")
+
+    def clear(self) -> None:
+        if self.on:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.partition("=")
+    try:
+        return name, tuple(int(d) for d in sizes.replace("x", ",").split(","))
+    except ValueError:
+        raise NetError("--input is not NAME=DIMS", expected="such as data=1,3,224,224", got=text) from None
+
+
+def _image_input(graph: Graph) -> Value:
+    """The input that pictures go into: the first with four axes."""
+    for value in graph.inputs():
+        if len(value.shape) == 4:
+            return value
+    raise NetError("the net has no input for pictures", expected="an input of N x C x H x W", at=graph.name)
+
+
+def _pictures(options: argparse.Namespace, graph: Graph) -> dict[str, Array]:
+    if not options.image:
+        return {}
+    from ..data.image import caffe_preparation, read_image
+
+    value = _image_input(graph)
+    size = None
+    if options.resize:
+        try:
+            height, width = (int(v) for v in options.resize.split(","))
+            size = height, width
+        except ValueError:
+            raise NetError("--resize is not H,W", expected="such as 256,256", got=options.resize) from None
+    prepare = caffe_preparation(value.shape, options.mean, size, options.scale)
+    return {value.blob: np.stack([prepare(read_image(path, value.shape[1])) for path in options.image])}
+
+
+def _labels(path: str | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise NetError(f"the labels cannot be read: {e}", at=path) from None
+
+
+def _feeds(net: CompiledNet, prepared: dict[str, Array], seed: int) -> dict[str, Array]:
+    """Pictures, and noise of a picture's size for the inputs that none were given for; zeros for labels."""
+    from ..codegen import fills_itself
+
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for node in net.graph.nodes:
+        for value in node.tops if node.layer.is_input and not fills_itself(node.layer) else ():
+            if value.blob in prepared:
+                feeds[value.blob] = prepared[value.blob]
+            elif net.is_label(value):
+                feeds[value.blob] = np.zeros(value.shape, np.float32)
+            else:
+                feeds[value.blob] = (60 * rng.standard_normal(value.shape)).astype(np.float32)
+    return feeds
+
+
+def _timed(net: CompiledNet, feeds: dict[str, Array]) -> tuple[dict[str, Tensor], float]:
+    """The outputs, and the seconds of one batch: of the second run, since the first one warms up."""
+    import torch
+
+    on = {name: torch.from_numpy(x).to(net.device) for name, x in feeds.items()}
+
+    def once() -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = net(**on)
+        if net.device.type == "cuda":
+            torch.cuda.synchronize(net.device)
+        return outputs
+
+    with torch.inference_mode():
+        try:
+            outputs = once()
+            start = time.perf_counter()
+            once()
+        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as e:
+            if isinstance(e, RuntimeError) and "alloc" not in str(e) and "memory" not in str(e):
+                raise
+            peak = stats.totals(net.graph).peak_activation_bytes
+            hint = "a smaller batch: --input NAME=DIMS"
+            got = f"at least {_bytes(peak)} of activations"
+            raise NetError("not enough memory to run the net", got=got, hint=hint) from None
+    return outputs, time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    shape: tuple[int, ...]
+    least: float
+    most: float
+    mean: float
+
+
+def _report(
+    options: argparse.Namespace,
+    net: CompiledNet,
+    compiled: float,
+    seconds: float,
+    outputs: dict[str, Tensor],
+    labels: list[str],
+) -> dict[str, Any]:
+    """Everything that the command tells, as plain values."""
+    arrays = {name: t.detach().float().cpu().numpy() for name, t in outputs.items()}
+    report = export.describe(net.source)
+    report["file"] = str(options.net)
+    report["weights"] = str(options.weights) if options.weights else "random"
+    report["run"] = {
+        "device": _device_name(net),
+        "dtype": str(net.dtype).removeprefix("torch."),
+        "optimized": net.optimized,
+        "compile_seconds": compiled,
+        "batch_seconds": seconds,
+    }
+    report["ranges"] = {
+        name: asdict(_Range(a.shape, float(a.min()), float(a.max()), float(a.mean())))
+        for name, a in arrays.items()
+        if a.size
+    }
+    report["top"] = _top(options.image, arrays, labels)
+    return report
+
+
+def _top(images: list[str], arrays: dict[str, Array], labels: list[str]) -> list[dict[str, Any]]:
+    """The five best classes of each picture (or of the first item), from the first output that has class scores."""
+    for name, array in arrays.items():
+        scores = array.reshape(array.shape[0], -1) if array.ndim > 1 else array.reshape(1, -1)
+        if array.ndim < 2 or scores.shape[1] != array.shape[1] or scores.shape[1] < 5:
+            continue
+        rows = []
+        for i in range(len(images) or 1):
+            best = np.argsort(-scores[i], kind="stable")[:5]
+            classes = [
+                {"class": int(k), "score": float(scores[i, k]), **({"label": labels[k]} if k < len(labels) else {})}
+                for k in best
+            ]
+            rows.append({"output": name, "item": images[i] if images else f"item {i}", "best": classes})
+        return rows
+    return []
+
+
+def _device_name(net: CompiledNet) -> str:
+    import torch
+
+    if net.device.type == "cuda":
+        return f"{net.device} ({torch.cuda.get_device_name(net.device)})"
+    return f"{net.device} ({torch.get_num_threads()} threads)"
+
+
+def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet) -> None:
+    if options.code:
+        print(net.code)
+    elif not options.quiet:
+        _table(report["layers"])
+    totals, run = report["totals"], report["run"]
+    random = "" if options.weights else "  (random: no -w given, so the outputs mean nothing)"
+    lines = [
+        ("net", f"{report['name'] or '(no name)'}, phase {report['phase']}, {totals['layers']} layers"),
+        ("params", f"{totals['params']:,} learned, {_bytes(totals['weight_bytes'])} of weights{random}"),
+        ("MACs", f"{totals['macs']:,}"),
+        (
+            "activations",
+            f"{_bytes(totals['activation_bytes'])} all kept, {_bytes(totals['peak_activation_bytes'])} at the peak",
+        ),
+        ("device", f"{run['device']}, {run['dtype']}{', optimised' if run['optimized'] else ''}"),
+        ("time", f"{run['compile_seconds']:.2f} s to compile, {1e3 * run['batch_seconds']:.1f} ms to run one batch"),
+    ]
+    for name, r in report["ranges"].items():
+        spread = f"{r['least']:.6g} to {r['most']:.6g}, mean {r['mean']:.6g}"
+        lines.append(("output", f"{name} {dims(tuple(r['shape']))}: {spread}"))
+    for word, text in lines:
+        print(f"{word:<12} {text}")
+    for row in report["top"]:
+        print(f"top 5 of {row['output']}, {row['item']}:")
+        for best in row["best"]:
+            print(f"  {best['score']:10.6f}  {best['class']:5d}  {best.get('label', '')}".rstrip())
+
+
+def _table(layers: list[dict[str, Any]]) -> None:
+    head = ("layer", "type", "bottoms", "top shapes", "params", "MACs")
+    rows = [
+        (
+            layer["name"],
+            layer["type"],
+            ", ".join(layer["bottoms"]),
+            ", ".join(dims(tuple(t["shape"])) for t in layer["tops"]),
+            f"{layer['params']:,}" if layer["params"] else "",
+            f"{layer['macs']:,}" if layer["macs"] else "",
+        )
+        for layer in layers
+    ]
+    widths = [min(40, max(len(r[i]) for r in (head, *rows))) for i in range(6)]
+    for row in (head, *rows):
+        cells = [_cut(c, w) for c, w in zip(row, widths, strict=True)]
+        placed = [c.rjust(w) if i > 3 else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        print("  ".join(placed).rstrip())
+    print()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.4g} {unit}" if unit != "GB" else f"{count:,.1f} GB"
+        count /= 1000
+    raise AssertionError(count)

@@ -1,0 +1,134 @@
+"""A net -> files for others: one writer per suffix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import stats
+from ..errors import NetError
+from ..files import atomic
+from ..graph import Array, Graph
+from ..text import Msg, format_message
+
+
+def describe(graph: Graph) -> dict[str, Any]:
+    """The graph with its shapes and figures, as plain values for JSON."""
+    layers = []
+    for node, figures in zip(graph.nodes, stats.figures(graph), strict=True):
+        layers.append(
+            {
+                "name": node.name,
+                "type": node.layer.kind,
+                "settings": node.layer.settings(),
+                "bottoms": [v.blob for v in node.bottoms],
+                "tops": [{"blob": v.blob, "shape": list(v.shape)} for v in node.tops],
+                "blobs": {k: list(s.shape) for k, s in node.layer.blobs(node.bottom_shapes).items()},
+                **asdict(figures),
+                **({"line": node.at.line} if node.at else {}),
+            }
+        )
+    return {
+        "name": graph.name,
+        "phase": graph.phase,
+        "inputs": {v.blob: list(v.shape) for v in graph.inputs()},
+        "outputs": {v.blob: list(v.shape) for v in graph.outputs},
+        "layers": layers,
+        "totals": asdict(stats.totals(graph)),
+    }
+
+
+def named_blobs(graph: Graph) -> dict[str, Array]:
+    """The bound blobs as `layer.blob`, a shared one at its owner only."""
+    owners, found = graph.owners(), {}
+    for node in graph.nodes:
+        names = node.layer.blobs(node.bottom_shapes)
+        for i, (name, array, param) in enumerate(zip(names, node.blobs, node.params, strict=True)):
+            if owners.get(param.name, (node, i)) == (node, i):
+                found[f"{node.name}.{name}"] = array
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a writer may need: the net's message, its graph with weights, the report, and the state it was built for."""
+
+    msg: Msg
+    graph: Graph
+    report: dict[str, Any]
+    phase: str
+    level: int
+    stages: tuple[str, ...]
+
+
+def _prototxt(path: Path, job: Job) -> None:
+    with atomic(path) as file:
+        file.write(format_message(job.msg).encode())
+
+
+def _caffemodel(path: Path, job: Job) -> None:
+    from ..binary import write_caffemodel
+
+    blobs = {n.name: list(n.blobs) for n in job.graph.nodes if n.blobs}
+    write_caffemodel(path, job.msg, blobs, phase=job.phase, level=job.level, stages=job.stages)
+
+
+def _safetensors(path: Path, job: Job) -> None:
+    try:
+        from safetensors.numpy import save
+    except ImportError:
+        hint = "pip install 'netcompiler[safetensors]'"
+        raise NetError("writing .safetensors needs a library", at=str(path), hint=hint) from None
+    arrays = {name: np.ascontiguousarray(array) for name, array in named_blobs(job.graph).items()}
+    with atomic(path) as file:
+        file.write(save(arrays, metadata={"format": "pt", "net": job.graph.name}))
+
+
+def _npz(path: Path, job: Job) -> None:
+    with atomic(path) as file:
+        np.savez(file, **named_blobs(job.graph))  # type: ignore[arg-type]
+
+
+def _json(path: Path, job: Job) -> None:
+    with atomic(path) as file:
+        file.write((json.dumps(job.report, indent=1) + "\n").encode())
+
+
+WRITERS: dict[str, Callable[[Path, Job], None]] = {
+    ".prototxt": _prototxt,
+    ".caffemodel": _caffemodel,
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+    ".json": _json,
+}
+
+
+def check_targets(paths: Iterable[str]) -> None:
+    """Raises: NetError for a target that cannot be written: better before the work than after it."""
+    for text in paths:
+        path = Path(text)
+        if path.suffix not in WRITERS:
+            got = path.suffix or "no suffix"
+            raise NetError("-o chooses the format by suffix", at=text, expected=", ".join(WRITERS), got=got)
+        if not path.parent.is_dir():
+            raise NetError("the folder does not exist", at=text, hint=f"mkdir {path.parent}")
+        if path.is_dir():
+            raise NetError("a folder is in the way", at=text)
+
+
+def write(
+    path: str, msg: Msg, graph: Graph, report: dict[str, Any], phase: str, level: int, stages: Iterable[str]
+) -> None:
+    """Write one file in the format of its suffix, whole or not at all.
+
+    Raises: NetError when it cannot be written.
+    """
+    try:
+        WRITERS[Path(path).suffix](Path(path), Job(msg, graph, report, phase, level, tuple(stages)))
+    except OSError as e:
+        raise NetError(f"cannot be written: {e.strerror or e}", at=path) from None

@@ -1,0 +1,68 @@
+"""Scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, Self
+
+from ..fillers import Filler
+from ..graph import Shapes
+from ..text import Msg
+from .base import BlobSpec, Layer, layer
+from .bias import operand, placed, spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@layer("Scale")
+@dataclass(frozen=True, slots=True)
+class Scale(Layer):
+    """Multiply by the second bottom, or else by a learned blob, broadcast over the axes that it does not have; then,
+    with bias_term, add a learned blob of the same shape.
+
+    bottom[0]: N x C x H x W (any number of axes)      top[0]: the same
+    bottom[1]: its axes are those of bottom[0] from `axis` on, as many as it has; none: a scalar.
+    blobs: with one bottom, weight: the dims of num_axes axes of bottom[0] from `axis` on (-1: all of them; 0: a
+    scalar); starts as 1 where there is no filler.  bias, with bias_term: of the same shape, or that of bottom[1].
+    MACs: N C H W; bias not counted.
+    Source: Caffe, src/caffe/layers/scale_layer.cpp.
+    """
+
+    n_bottom = (1, 2)
+
+    axis: int = 1
+    num_axes: int = 1
+    bias_term: bool = False
+    filler: Filler = Filler(value=1.0)
+    bias_filler: Filler = Filler()
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        p = msg.scale_param
+        filler = Filler.read(p.filler) if p.has("filler") else Filler(value=1.0)
+        return cls(*placed(p, bottoms), p.bias_term, filler, Filler.read(p.bias_filler))
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        operand(self.axis, self.num_axes, bottoms)
+        return bottoms[:1]
+
+    def blobs(self, bottoms: Shapes) -> dict[str, BlobSpec]:
+        shape = operand(self.axis, self.num_axes, bottoms)
+        specs = {} if len(bottoms) == 2 else {"weight": BlobSpec(shape, self.filler)}
+        if self.bias_term:
+            specs["bias"] = BlobSpec(shape, self.bias_filler)
+        return specs
+
+    def macs(self, bottoms: Shapes, tops: Shapes) -> int:
+        return prod(tops[0])
+
+    def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
+        import torch
+
+        x = bottoms[0]
+        factor = spread(bottoms[1] if len(bottoms) == 2 else m.weight, x, self.axis)
+        if self.bias_term:
+            return torch.addcmul(spread(m.bias, x, self.axis), x, factor)
+        return x * factor
