@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .graph import Graph as Graph, Node as Node, Value as Value
     from .layers import Layer as Layer, layer as layer
     from .module import CompiledNet as CompiledNet, compile as compile
+    from .spec import NetSpec as NetSpec
     from .upgrade import load as load, parse as parse
     from .weights import read_weights as read_weights
 
@@ -26,6 +27,7 @@ _HOME = {
     "Graph": "graph",
     "Layer": "layers",
     "NetError": "errors",
+    "NetSpec": "spec",
     "NetWarning": "errors",
     "Node": "graph",
     "Span": "errors",

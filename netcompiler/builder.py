@@ -34,7 +34,7 @@ def build(
     msg = Msg.of(msg)
     given = _checked_inputs(inputs or {})
     state = (phase, level or msg.state.level, frozenset((*msg.state.stage, *stages)))
-    layers = [m for m in msg.copy().layer if _included(m, *state)]
+    layers = [m for m in msg.copy().layer if included(m, *state)]
     _known_types(layers)
     builder = _Builder(given)
     for m in layers:
@@ -86,7 +86,7 @@ def _checked_inputs(inputs: Inputs) -> dict[str, Shape]:
     return given
 
 
-def _included(m: Msg, phase: str, level: int, stages: frozenset[str]) -> bool:
+def included(m: Msg, phase: str, level: int, stages: frozenset[str]) -> bool:
     """Whether a layer is in the net of this state. Source: Caffe, src/caffe/net.cpp, FilterNet and StateMeetsRule."""
     if m.has("include") and m.has("exclude"):
         raise NetError("include and exclude are both given", at=m.at("exclude"), layer=_title(m), hint="keep one kind")

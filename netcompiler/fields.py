@@ -83,8 +83,11 @@ def _set(raw: Any, field: Any, value: Any) -> None:
             continue
         scalar = _scalar(field, item)
         try:
-            held.append(scalar) if repeated else setattr(raw, field.name, scalar)
-        except ValueError:  # an integer out of range, a string that is not Unicode
+            if repeated:
+                held.append(scalar)
+            else:
+                setattr(raw, field.name, scalar)
+        except (ValueError, OverflowError):  # out of range, or a string with half a surrogate pair
             raise _misfit(field, item) from None
 
 

@@ -101,7 +101,7 @@ def _bilinear(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
         raise NetError("the bilinear filler makes square 2-D kernels", expected="n x n", got=f"blob of shape {shape}")
     k = shape[3]
     half = (k + 1) // 2
-    centre = (2 * half - 1 - half % 2) / (2.0 * half)
+    centre = (k - 1) / (2.0 * half)
     line = 1 - np.abs(np.arange(k) / half - centre)
     return np.broadcast_to(np.outer(line, line), shape).astype(np.float32)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from . import schema
-from .errors import NetError, Span
+from .errors import NetError, Span, nearest
 
 
 @dataclass(slots=True)
@@ -41,11 +42,11 @@ def read(text: str, raw: Any, file: str) -> Marks:
 
     Raises: NetError with file:line:column, for all unknown fields, bad values and the like together.
     """
-    reader = _Reader(text, file)
+    reader = _Reader(text, file, _kind(raw.DESCRIPTOR.full_name))
     marks = Marks(reader.span(0))
     with contextlib.suppress(_Stop):
-        reader.message(raw, _kind(raw.DESCRIPTOR.full_name), marks, None)
-    faults = reader.all_faults()
+        reader.message(raw, marks)
+    faults = reader.found()
     if faults:
         raise NetError.join(faults)
     return marks
@@ -96,7 +97,7 @@ class _Field:
         return {"float": "a number", "bool": "true or false"}.get(self.takes, "a string in quotes")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Kind:
     """A message type: its name, its fields, and those that must be given."""
 
@@ -135,7 +136,9 @@ _CLOSE = {"{": "}", "<": ">"}
 _INT = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?[fF]?|(-?(inf(inity)?|nan))f?", re.I)
 _BOOL = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
-_ESCAPE = re.compile(r"\\(?:([abfnrtv\\?'\"])|([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.)")
+_ESCAPE = re.compile(
+    r"\\(?:([abfnrtv\\?'\"])|([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.)"
+)
 _ESCAPED = dict(zip("abfnrtv\\?'\"", "\a\b\f\n\r\t\v\\?'\"", strict=True))
 MAX_DEPTH = 64  # nested messages; Caffe's deepest is 6
 
@@ -146,7 +149,7 @@ class _Stop(Exception):
 
 @dataclass(slots=True)
 class _Open:
-    """A message that the walk is in: its type (None: inside an unknown field) and its opening mark."""
+    """A message that the walk is in: its type (None inside an unknown field), its opening mark, and where that stands."""
 
     kind: _Kind | None
     mark: str
@@ -156,62 +159,300 @@ class _Open:
 class _Reader:
     """One walk over the text that fills a message, notes where its fields stand, and gathers what is wrong."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, kind: _Kind) -> None:
         self.file = file
-        self.lines = text.split("\n")
-        self.starts = [0]
-        for line in self.lines:
-            self.starts.append(self.starts[-1] + len(line) + 1)
+        self.lines = [line.rstrip("\r") for line in text.split("\n")]
+        self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
         self.tokens = [(str(m.lastgroup), m.group(), m.start()) for m in _TOKEN.finditer(text) if m.lastgroup != "skip"]
         self.tokens.append(("end", "", len(text)))
         self.next = 0
-        self.open: list[_Open] = []
+        self.open = [_Open(kind, "", 0)]
         self.faults: list[tuple[int, NetError]] = []
-        self.unknown: dict[tuple[str, str], tuple[_Open | None, list[int]]] = {}
-        self.strays: dict[tuple[str, str], _Open] = {}  # unknown fields that an enclosing message has
+        self.unknown: dict[tuple[_Kind, str], list[int]] = {}  # (message type, field name): where
+        self.strays: dict[tuple[_Kind, str], _Open] = {}  # those of them that a message further out has
 
     def span(self, offset: int) -> Span:
         number = bisect_right(self.starts, offset)
-        return Span(self.file, number, offset - self.starts[number - 1] + 1, self.lines[number - 1].rstrip("\r"))
+        return Span(self.file, number, offset - self.starts[number - 1] + 1, self.lines[number - 1])
 
     def fault(self, what: str, offset: int, **more: Any) -> None:
         self.faults.append((offset, NetError(what, at=self.span(offset), **more)))
 
     def stop(self, what: str, offset: int, **more: Any) -> _Stop:
-        """To be raised: a fault after which nothing more can be made out."""
+        """A fault after which nothing more can be made out, to be raised."""
         self.fault(what, offset, **more)
         return _Stop()
 
+    def found(self) -> list[NetError]:
+        """All faults, in the order of the text; one for each unknown field, however often it stands there."""
+        for (kind, word), offsets in self.unknown.items():
+            lines = sorted({self.span(offset).line for offset in offsets[1:]})
+            more = f"also in line {', '.join(map(str, lines[:8]))}" + (" ..." if len(lines) > 8 else "")
+            got = f"{len(offsets)} of them, {more}" if lines else None
+            hint, opened = _advice(kind, word), self.strays.get((kind, word))
+            if opened:
+                line = self.span(opened.offset).line
+                hint = f'"{word}" belongs further out: should the "{opened.mark}" of line {line} be closed before it?'
+            self.fault(f'{kind.name} has no field "{_short(word)}"', offsets[0], got=got, hint=hint)
+        return [e for _, e in sorted(self.faults, key=lambda f: f[0])]
+
     def got(self) -> str:
         """The next token as messages name it."""
-        kind, text, _ = self.tokens[self.next]
-        return "the end of the file" if kind == "end" else text if kind in ("string", "number") else f'"{text}"'
+        token, text, _ = self.tokens[self.next]
+        return "the end of the file" if token == "end" else f'"{text}"' if token == "mark" else _short(text)
 
-    def message(self, raw: Any, kind: _Kind | None, marks: Marks, opened: _Open | None) -> None:
-        """Fields up to the closing mark. Inside an unknown field `raw` and `kind` are None."""
-        close = _CLOSE[opened.mark] if opened else ""
+    def take(self, mark: str) -> bool:
+        """Step over the next token if it is this mark."""
+        found = self.tokens[self.next][1] == mark
+        self.next += found
+        return found
+
+    def message(self, raw: Any, marks: Marks) -> None:
+        """The fields of the message that is open, up to its end. Inside an unknown field `raw` is None."""
+        opened = self.open[-1]
+        kind, close = opened.kind, _CLOSE.get(opened.mark, "")
         while True:
             token, word, offset = self.tokens[self.next]
             if token != "word":
-                if token == "end" and opened:
-                    raise self.unclosed()
-                if token == "end" or word == close:
-                    break
-                raise self.no_field(offset, close, opened)
+                if word != close:
+                    raise self.no_field(opened, offset)
+                self.next += token != "end"
+                break
             self.next += 1
             known = kind.fields.get(word) if kind is not None else None
-            if known is None and kind is not None:
-                self.unknown.setdefault((kind.name, word), (opened, []))[1].append(offset)
-                if opened and any(o.kind and word in o.kind.fields for o in (*self.open[:-1], _TOP)):
-                    self.strays.setdefault((kind.name, word), opened)
+            if kind is not None and known is None:
+                self.unknown.setdefault((kind, word), []).append(offset)
+                if any(o.kind and word in o.kind.fields for o in self.open):
+                    self.strays.setdefault((kind, word), opened)
             places = marks.fields.setdefault(word, [])
             if known is not None and not known.repeated and places:
-                line = places[0].at.line if places[0].at else 0
-                self.fault(f'"{word}" is given twice', offset, expected="one value", got=f"another one in line {line}")
+                first = places[0].at
+                expected = "one value" + (f"; the first is in line {first.line}" if first else "")
+                self.fault(f'"{word}" is given twice', offset, expected=expected)
             self.field(raw, known, places, offset)
             if self.tokens[self.next][1] in (",", ";"):
                 self.next += 1
-        self.next += bool(opened)
-        for name in kind.required if kind is not None else ():
-            if name not in marks.fields:
-                self.fault(f'{kind.name if kind else ""} lacks "{name}"', opened.offset if opened else 0)
+        for missing in [kind.fields[n] for n in kind.required if n not in marks.fields] if kind is not None else ():
+            self.fault(f'"{missing.name}" is missing', opened.offset, expected=missing.expected)
+
+    def no_field(self, opened: _Open, offset: int) -> _Stop:
+        """What to raise where neither a field nor the end of the message follows."""
+        token, word, _ = self.tokens[self.next]
+        if token == "end":
+            return self.unclosed(opened)
+        if word in _CLOSE.values() or word == "]":
+            if not opened.mark:
+                return self.stop(
+                    f'"{word}" closes nothing', offset, hint="it is one too many, or its opening mark is missing"
+                )
+            line = self.span(opened.offset).line
+            expected = f'"{_CLOSE[opened.mark]}" for the "{opened.mark}" in line {line}'
+            return self.stop("the wrong closing mark", offset, expected=expected, got=self.got())
+        hint = None
+        if self.next and self.tokens[self.next - 1][1] == ",":
+            hint = "several values of a field are written [1, 2], or the field once for each"
+        return self.stop("a field name is missing", offset, got=self.got(), hint=hint)
+
+    def unclosed(self, opened: _Open) -> _Stop:
+        """The text ends inside a message. Where a field stood that belongs further out, its mark should have been closed."""
+        before = "the end of the file"
+        if self.strays:
+            (kind, word), opened = next(iter(self.strays.items()))
+            offset = self.unknown[kind, word][0]
+            before = f'"{word}" in line {self.span(offset).line}'
+            self.faults = [f for f in self.faults if f[0] < offset]  # what follows is out of step
+            self.unknown = {k: v for k, v in self.unknown.items() if v[0] < offset}
+        mark = opened.mark
+        return self.stop(
+            f'"{mark}" is never closed', opened.offset, expected=f'"{_CLOSE.get(mark, "}")}" before {before}'
+        )
+
+    def field(self, raw: Any, known: _Field | None, places: list[Marks], offset: int) -> None:
+        """What follows the name of a field: one value, or a list of them in brackets. `known` is None for unknown fields."""
+        colon = self.take(":")
+        here = self.tokens[self.next][2]
+        if not self.take("["):
+            self.value(raw, known, places, offset, colon)
+            return
+        if known is not None and not known.repeated:
+            self.fault(f'"{known.name}" takes one value, not a list', here, expected=known.expected)
+            known = None
+        if self.take("]"):
+            return
+        while True:
+            _, word, start = self.tokens[self.next]
+            if word == "[":
+                raise self.stop("a list inside a list", start)
+            self.value(raw, known, places, start, colon)
+            if self.take("]"):
+                return
+            if self.tokens[self.next][0] == "end":
+                raise self.stop('"[" is never closed', here)
+            if not self.take(","):
+                raise self.stop('"," or "]" is missing in a list', self.tokens[self.next][2], got=self.got())
+
+    def value(self, raw: Any, known: _Field | None, places: list[Marks], offset: int, colon: bool) -> None:
+        """One value, put into the message; `offset` is the place by which it will be known."""
+        _, word, here = self.tokens[self.next]
+        marks = Marks(self.span(offset))
+        places.append(marks)
+        if word in _CLOSE:
+            child = None
+            if known is not None and known.takes is None:
+                child = getattr(raw, known.name)
+                if known.repeated:
+                    child = child.add()
+                child.SetInParent()
+            elif known is not None:
+                self.fault(f'"{known.name}" is not a message', here, expected=known.expected, got=self.got())
+            if len(self.open) > MAX_DEPTH:
+                raise self.stop(f"messages are nested more than {MAX_DEPTH} deep", here)
+            self.next += 1
+            self.open.append(
+                _Open(_kind(known.message) if known is not None and child is not None else None, word, here)
+            )
+            self.message(child, marks)
+            self.open.pop()
+            return
+        start = self.next
+        text = self.scalar(known)
+        if known is None:
+            return
+        if known.takes is None:
+            self.next, after = start, self.next
+            self.fault(f'"{known.name}" is a message', here, expected=known.expected, got=self.got())
+            self.next = after
+            return
+        if not colon:
+            self.fault(f'":" is missing after "{known.name}"', here)
+        found = self.read(known, text, start)
+        if found is None:
+            return
+        if known.repeated:
+            getattr(raw, known.name).append(found)
+        else:
+            setattr(raw, known.name, found)
+
+    def scalar(self, known: _Field | None) -> str:
+        """Step over a value that is no message. Returns its text; adjacent strings are one value."""
+        token, text, here = self.tokens[self.next]
+        if token == "string":
+            while self.tokens[self.next][0] == "string":
+                self.next += 1
+            return text
+        if text == "-" and self.tokens[self.next + 1][0] in ("word", "number"):
+            self.next += 2
+            return text + self.tokens[self.next - 1][1]
+        if token in ("word", "number"):
+            self.next += 1
+            return text
+        if text in ("'", '"'):
+            raise self.stop("the string is not closed on its line", here, expected=f"a second {text}")
+        name = f' for "{known.name}"' if known is not None else ""
+        hint = "a name and its value are joined by a colon" if text == "=" else None
+        raise self.stop(f"a value is missing{name}", here, expected=known and known.expected, got=self.got(), hint=hint)
+
+    def read(self, known: _Field, text: str, start: int) -> Any:
+        """The value that a text stands for; None, and a fault, where the field does not take it."""
+        token, _, here = self.tokens[start]
+        hint, is_string = None, token == "string"
+        if known.takes in ("string", "bytes"):
+            if is_string:
+                return self.string(known, start)
+            hint = f'put it in quotes: "{_short(text)}"'
+        elif known.takes == "float" and not is_string and _FLOAT.fullmatch(text):
+            return float(text if text[-1] not in "fF" or text[-3:].lower() == "inf" else text[:-1])
+        elif known.takes == "bool" and text in _BOOL:
+            return _BOOL[text]
+        elif known.takes == "int" and _INT.fullmatch(text):
+            number = _int(text)
+            if known.range[0] <= number <= known.range[1]:
+                return number
+        elif known.takes == "enum":
+            numbers = dict(known.enum)
+            if text in numbers:
+                return numbers[text]
+            if _INT.fullmatch(text) and _int(text) in numbers.values():
+                return _int(text)
+            near = nearest(text.strip("'\""), numbers)
+            hint = f"did you mean {near[0]}" + (", without quotes?" if is_string else "?") if near else None
+        self.fault(f'a bad value for "{known.name}"', here, expected=known.expected, got=_short(text), hint=hint)
+        return None
+
+    def string(self, known: _Field, start: int) -> str | bytes | None:
+        """The value of adjacent strings in quotes, escapes resolved."""
+        parts = []
+        for _, text, here in self.tokens[start : self.next]:
+            at = 1
+            for m in _ESCAPE.finditer(text, 1, len(text) - 1):
+                try:
+                    parts += [text[at : m.start()].encode(errors="surrogatepass"), _unescaped(m)]
+                except ValueError:
+                    what = f'an escape that stands for nothing in "{known.name}"'
+                    self.fault(what, here + m.start(), got=m.group(), hint="a backslash itself is written \\\\")
+                    return None
+                at = m.end()
+            parts.append(text[at:-1].encode(errors="surrogatepass"))
+        data = b"".join(parts)
+        try:
+            return data if known.takes == "bytes" else data.decode()
+        except UnicodeDecodeError:
+            self.fault(f'"{known.name}" is not in UTF-8', self.tokens[start][2])
+            return None
+
+
+def _int(text: str) -> int:
+    """A whole number as C writes it: 0x is base 16, a leading 0 base 8."""
+    digits = text.lstrip("+-").lower()
+    base = 16 if digits.startswith("0x") else 8 if digits.startswith("0") else 10
+    number = (
+        int(digits, base) if len(digits) < 100 else 1 << 400
+    )  # out of any range; Python limits how long a text may be
+    return -number if text.startswith("-") else number
+
+
+def _unescaped(m: re.Match[str]) -> bytes:
+    """The bytes that an escape stands for. Raises: ValueError when it stands for none."""
+    simple, octal, hexadecimal, *unicode = m.groups()
+    if simple:
+        return _ESCAPED[simple].encode()
+    if octal or hexadecimal:
+        return bytes([int(octal, 8) if octal else int(hexadecimal, 16)])
+    return chr(int(unicode[0] or unicode[1] or "", 16)).encode()
+
+
+# Fields of the old `layers` that today's `layer` writes in another way.
+_NOW = {"blobs_lr": "param { lr_mult: ... }", "weight_decay": "param { decay_mult: ... }"}
+
+
+def _advice(kind: _Kind, word: str) -> str | None:
+    """What to do about a field that a message type does not have."""
+    if kind.name == "LayerParameter" and word in _NOW:
+        return f'a layer of today has {_NOW[word]} in place of "{word}"'
+    if kind.name == "V1LayerParameter" and word in _kind("caffe.LayerParameter").fields:
+        return f'"layers" is the old form of "layer": write layer, and its type as a string, to use {word}'
+    parts = {
+        f.name: _kind(f.message).fields for f in kind.fields.values() if f.message not in ("", "caffe.NetParameter")
+    }
+    inside = [name for name, fields in parts.items() if word in fields]
+    if inside:
+        names = _either(n for n in inside if n != "layers" or inside == ["layers"])
+        early = ': is a "}" above it too early?' if kind.name == "NetParameter" else ""
+        return f'"{word}" goes into {names} {{ }}{early}'
+    other = {"NetParameter": "SolverParameter", "SolverParameter": "NetParameter"}.get(kind.name)
+    if other and word in _kind(f"caffe.{other}").fields:
+        return f'"{word}" is a field of a {"solver" if kind.name == "NetParameter" else "net"}: is this the right file?'
+    near = [f'"{name}"' for name in nearest(word, kind.fields)]
+    for part, fields in parts.items() if not near else ():
+        near = near or [f'"{name}" of {part}' for name in nearest(word, fields)]
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _either(names: Iterable[str]) -> str:
+    """a, b or c"""
+    *most, last = list(names)[:4]
+    return f"{', '.join(most)} or {last}" if most else last

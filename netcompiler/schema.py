@@ -24,7 +24,7 @@ def message(name: str) -> Any:
 
 def enum(name: str) -> dict[str, int]:
     """The names and numbers of one enum of the schema, such as `enum("Phase")`."""
-    return dict(_pool.FindEnumTypeByName(f"caffe.{name}").values_by_name.items())
+    return {v.name: v.number for v in _pool.FindEnumTypeByName(f"caffe.{name}").values}
 
 
 def is_repeated(field: FieldDescriptor) -> bool:

@@ -23,7 +23,7 @@ TYPES = frozenset(
     Im2col ImageData InfogainLoss InnerProduct Input Log LRN LSTM MemoryData MultinomialLogisticLoss MVN Parameter
     Pooling Power PReLU Python Reduction ReLU Reshape RNN Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax
     SoftmaxWithLoss SpatialDropout Split SPP Swish TanH Threshold Tile WindowData
-    """.split()  # noqa: SIM905: a list of strings would take a line for each
+    """.split()  # noqa: SIM905  (as a list of strings it takes a line for each)
 )
 _BORROWED = {  # types that read the message of another type
     "Deconvolution": "convolution_param",
@@ -154,7 +154,7 @@ class NetSpec:
             _fill_layer(raw, fields)
             self._check_names(raw)
         except NetError as e:
-            e.at, e.layer = at, f'"{raw.name}" ({raw.type})'
+            e.at, e.layer = at, f'"{raw.name}" ({raw.type})' if raw.type else None
             raise
         index = len(self._spans)
         self._net.layer.append(raw)

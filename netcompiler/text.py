@@ -1,38 +1,17 @@
-"""prototxt -> Msg, a protobuf message that still knows where each of its fields was written; and back to prototxt.
-
-protobuf's own text_format reads the values, so the grammar is the real one. Beside it a small scanner notes the place
-of every field; it also sees unknown fields and unclosed braces before protobuf does, and reports them all at once.
-"""
+"""prototxt -> Msg, a protobuf message that still knows where each of its fields was written; and back to prototxt."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import struct
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
 from . import schema
 from .errors import NetError, Span, nearest
-
-
-@dataclass(slots=True)
-class Marks:
-    """Where a message and its fields were written: field name -> one (Span, Marks of the value) per occurrence."""
-
-    at: Span | None = None
-    fields: dict[str, list[Marks]] = field(default_factory=dict)
-
-    def of(self, name: str, index: int) -> Marks:
-        """The marks of one occurrence of a field; empty ones, placed at the message, where it was not written."""
-        found = self.fields.get(name, ())
-        return found[index] if index < len(found) else Marks(self.at)
+from .prototxt import Marks as Marks, read
 
 
 class Msg:
@@ -110,7 +89,7 @@ class Msg:
         """A message of its own with the same fields and marks."""
         twin = type(self.raw)()
         twin.CopyFrom(self.raw)
-        return Msg(twin, self.marks)
+        return Msg(twin, self.marks.copy())
 
 
 class Repeated(Sequence[Msg]):
@@ -147,21 +126,7 @@ def parse_message(text: str, *, kind: str = "NetParameter", file: str = "<text>"
     Raises: NetError with file:line:column for a syntax fault, a bad value, and every unknown field.
     """
     raw = schema.message(kind)()
-    scan = _Scan(text, file)
-    marks = Marks(scan.span(0))
-    with contextlib.suppress(_Stop):
-        scan.message(raw.DESCRIPTOR, marks, None)
-    if scan.faults:
-        raise NetError.join(scan.faults)
-    try:
-        text_format.Merge(text, raw)
-    except text_format.ParseError as e:
-        line, column = e.GetLine() or 1, e.GetColumn() or 1
-        what = re.sub(r"^\d+:\d+\s*:\s*", "", str(e)).splitlines()[0]
-        raise NetError(_plain(what), at=Span(file, line, column, scan.line(line))) from None
-    except (ValueError, UnicodeError, RecursionError) as e:
-        raise NetError(f"not a readable prototxt: {e}", at=file) from None
-    return Msg(raw, marks)
+    return Msg(raw, read(text.removeprefix("\ufeff"), raw, file))
 
 
 WIDTH = 80  # a message inside another one goes on one line where it fits
@@ -192,7 +157,7 @@ def format_message(msg: Any) -> str:
     known = type(raw)()
     known.CopyFrom(raw)
     known.DiscardUnknownFields()
-    lost = raw.ByteSize() - known.ByteSize()
+    lost = len(raw.SerializePartialToString()) - len(known.SerializePartialToString())
     head = [f"# left out: {lost} bytes of fields that the schema does not know"] if lost else []
     return "".join(f"{line}\n" for line in (*head, *_lines(known, "")))
 
@@ -258,138 +223,47 @@ def _float32(value: float) -> str:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a prototxt file. Comments in the wild are in any encoding: what is not UTF-8 is read as Latin-1.
+    """The text of a prototxt file. Comments in the wild are in any encoding: a line that is not UTF-8 is read as Latin-1.
 
-    Raises: NetError for a directory, an unreadable or empty file, and a binary one.
+    Raises: NetError for a file that is missing, unreadable or empty, for a directory, and for a binary file.
     """
+    at = str(path)
     try:
         data = Path(path).read_bytes()
-    except OSError as e:
-        raise NetError(f"cannot be read: {e.strerror or e}", at=str(path)) from None
+    except (OSError, ValueError) as e:  # ValueError: no path at all, such as one with a zero byte
+        raise NetError(f"cannot be read: {getattr(e, 'strerror', None) or e}", at=at, hint=_neighbour(path)) from None
     if data.startswith(b"\x89HDF"):
-        raise NetError("an HDF5 file, where a prototxt (text) was expected", at=str(path), hint=_WEIGHTS_HINT)
+        raise NetError("an HDF5 file, where a prototxt (text) was expected", at=at, hint=_WEIGHTS_HINT)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise NetError("the text is in UTF-16", at=at, expected="UTF-8", hint="save it again as UTF-8")
     if re.search(rb"[\x00-\x08\x0e-\x1f]", data[: 1 << 16]):
-        raise NetError("a binary file, where a prototxt (text) was expected", at=str(path), hint=_WEIGHTS_HINT)
-    if not data.strip():
-        raise NetError("the file is empty", at=str(path), expected="a net definition in prototxt")
+        raise NetError("a binary file, where a prototxt (text) was expected", at=at, hint=_WEIGHTS_HINT)
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if not re.sub(rb"#[^\n]*", b"", data).strip():
+        raise NetError(
+            "the file is empty" + (" but for comments" if data.strip() else ""), at=at, expected="a prototxt"
+        )
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return "\n".join(map(_decoded, data.split(b"\n")))
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+def _neighbour(path: str | os.PathLike[str]) -> str | None:
+    """Where a file is missing: one of a like name beside it."""
+    try:
+        missing, beside = Path(path), [p.name for p in Path(path).parent.iterdir()]
+    except (OSError, ValueError):
+        return None
+    near = nearest(missing.name, beside) if missing.name not in beside else []
+    return f"did you mean {missing.with_name(near[0])}?" if near else None
 
 
 _WEIGHTS_HINT = "a .caffemodel holds weights: give the net's prototxt first, and the weights with -w (weights=)"
-
-
-def _plain(what: str) -> str:
-    """protobuf's message without the copy of the source line that it may carry in front."""
-    return what.rsplit("': ", 1)[-1] if what.startswith("'") else what
-
-
-_TOKEN = re.compile(
-    r"""(?P<skip>[\s,;]+|\#[^\n]*)
-      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      | (?P<number>[-+]?\.?[0-9](?:[eE][-+]?[0-9]+|[0-9A-Za-z.])*)
-      | (?P<mark>.)""",
-    re.VERBOSE,
-)
-_CLOSE = {"{": "}", "<": ">", "[": "]"}
-MAX_DEPTH = 64  # nested messages; Caffe's deepest is 6, and protobuf's reader stops at 100
-
-
-class _Stop(Exception):
-    """The scanner cannot go on; protobuf's reader finds the fault."""
-
-
-class _Scan:
-    """One walk over the text that notes where fields stand and which are unknown."""
-
-    def __init__(self, text: str, file: str) -> None:
-        self.text, self.file = text, file
-        self.faults: list[NetError] = []
-        self.tokens = [(str(m.lastgroup), m.group(), m.start()) for m in _TOKEN.finditer(text) if m.lastgroup != "skip"]
-        self.tokens.append(("end", "", len(text)))
-        self.next = 0
-        self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
-
-    def line(self, number: int) -> str:
-        """One line of the text, counted from 1."""
-        if not 1 <= number <= len(self.starts):
-            return ""
-        start = self.starts[number - 1]
-        end = self.text.find("\n", start)
-        return self.text[start : end if end >= 0 else None].rstrip("\r")
-
-    def span(self, offset: int) -> Span:
-        number = bisect_right(self.starts, offset)
-        return Span(self.file, number, offset - self.starts[number - 1] + 1, self.line(number))
-
-    def take(self, *texts: str) -> str:
-        """Step over the next token if it is one of `texts`."""
-        text = self.tokens[self.next][1]
-        if text in texts and text:
-            self.next += 1
-            return text
-        return ""
-
-    def message(self, descriptor: Any, marks: Marks, opened: tuple[str, int] | None, depth: int = 0) -> None:
-        """Fields up to the closing mark; `descriptor` is None inside an unknown field."""
-        close = _CLOSE[opened[0]] if opened else ""
-        while True:
-            kind, word, offset = self.tokens[self.next]
-            if kind == "end":
-                if opened:
-                    brace = self.span(opened[1])
-                    what = f'"{opened[0]}" is never closed'
-                    self.faults.append(NetError(what, at=brace, expected=f'"{close}" before the end of the file'))
-                    raise _Stop
-                return
-            self.next += 1
-            if word == close:
-                return
-            if kind != "word":
-                # Not a field name: protobuf words such faults well, unless it is a closing brace too many.
-                if word in "}>]":
-                    self.faults.append(NetError(f'"{word}" closes nothing', at=self.span(offset)))
-                raise _Stop
-            known = descriptor.fields_by_name.get(word) if descriptor is not None else None
-            if descriptor is not None and known is None:
-                near = nearest(word, descriptor.fields_by_name)
-                self.faults.append(
-                    NetError(
-                        f'{descriptor.name} has no field "{word}"',
-                        at=self.span(offset),
-                        hint=f'did you mean "{near[0]}"?' if near else None,
-                    )
-                )
-            places = marks.fields.setdefault(word, [])
-            self.take(":")
-            self.value(known.message_type if known is not None else None, places, offset, depth)
-
-    def value(self, descriptor: Any, places: list[Marks], offset: int, depth: int) -> None:
-        """One value, or a list of them in brackets."""
-        if depth > MAX_DEPTH:
-            self.faults.append(NetError(f"messages are nested more than {MAX_DEPTH} deep", at=self.span(offset)))
-            raise _Stop
-        kind, word, here = self.tokens[self.next]
-        if self.take("["):
-            while not self.take("]"):
-                if self.tokens[self.next][0] == "end":
-                    self.faults.append(NetError('"[" is never closed', at=self.span(here)))
-                    raise _Stop
-                self.value(descriptor, places, self.tokens[self.next][2], depth + 1)
-            return
-        marks = Marks(self.span(offset))
-        places.append(marks)
-        if self.take("{", "<"):
-            self.message(descriptor, marks, (word, here), depth + 1)
-        elif kind == "string":
-            while self.tokens[self.next][0] == "string":  # adjacent strings are one
-                self.next += 1
-        elif kind == "mark" and word in "-+":
-            self.next += 2
-        elif kind in ("word", "number"):
-            self.next += 1
-        else:
-            raise _Stop  # a value is missing here

@@ -218,7 +218,7 @@ def _report(
         for name, a in arrays.items()
         if a.size
     }
-    report["top"] = _top(options.image, arrays, labels)
+    report["top"] = _top(options.image, arrays, labels) if options.weights else []
     return report
 
 
@@ -254,7 +254,7 @@ def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet
     elif not options.quiet:
         _table(report["layers"])
     totals, run = report["totals"], report["run"]
-    random = "" if options.weights else "  (random: no -w given, so the outputs mean nothing)"
+    random = "" if options.weights else "  (no -w given: random, from the net's fillers; the outputs mean nothing)"
     lines = [
         ("net", f"{report['name'] or '(no name)'}, phase {report['phase']}, {totals['layers']} layers"),
         ("params", f"{totals['params']:,} learned, {_bytes(totals['weight_bytes'])} of weights{random}"),

@@ -207,7 +207,9 @@ def one_label_each(bottoms: Shapes, axis: int) -> None:
     want = prod(scores[:axis]) * prod(scores[axis + 1 :])
     if prod(labels) != want:
         expected = f"{want}, as bottom 0 is {dims(scores)} with classes along axis {axis}"
-        raise NetError("the number of labels must match the scores", expected=expected, got=f"{prod(labels)} ({dims(labels)})")
+        raise NetError(
+            "the number of labels must match the scores", expected=expected, got=f"{prod(labels)} ({dims(labels)})"
+        )
 
 
 def whole_numbers(values: Tensor, count: int, ignored: int | None = None) -> tuple[Tensor, Tensor | None]:
@@ -253,7 +255,9 @@ def not_in_place(msg: Msg) -> None:
     for i, (bottom, top) in enumerate(zip(msg.bottom, msg.top, strict=False)):
         if bottom == top:
             what = f"{msg.type} cannot work in place"
-            raise NetError(what, at=msg.at("top", i), got=f'"{top}" as bottom and top', hint="give the top another name")
+            raise NetError(
+                what, at=msg.at("top", i), got=f'"{top}" as bottom and top', hint="give the top another name"
+            )
 
 
 def refuse_gradient(top: Tensor, bottom: Tensor, what: str) -> Tensor:
@@ -275,51 +279,5 @@ def refuse_gradient(top: Tensor, bottom: Tensor, what: str) -> Tensor:
         def backward(ctx: Any, *grads: Tensor) -> Any:
             raise NetError(what, hint="propagate_down: false stops the gradient before this layer")
 
-    refused: Tensor = Refuse.apply(top, bottom)
+    refused: Tensor = Refuse.apply(top, bottom)  # type: ignore[no-untyped-call]
     return refused
-
-
-def class_labels(labels: Tensor, classes: int, ignore: int | None = None) -> tuple[Tensor, Tensor | None]:
-    """Labels as whole numbers, and where they count: None for everywhere. Ignored ones become 0.
-
-    Caffe cuts a label towards zero, and reads other memory where it is no class; here that is an error.
-    Raises: NetError for a label that is neither a class nor the ignored one.
-    """
-    import torch
-
-    whole = labels.detach().long()
-    valid = None if ignore is None else whole != ignore
-    if valid is not None:
-        whole = whole.where(valid, 0)
-    if not torch.compiler.is_compiling() and whole.numel():
-        least, most = (int(v) for v in whole.aminmax())
-        if least < 0 or most >= classes:
-            hint = None if ignore is not None else "ignore_label leaves positions with one label out, where a loss has it"
-            expected, got = f"0 to {classes - 1}, one of the {classes} classes", least if least < 0 else most
-            raise NetError("a label is no class", expected=expected, got=got, hint=hint)
-    return whole, valid
-
-
-def loss_normalization(msg: Msg, default: str = "VALID") -> str:
-    """What a loss is divided by, a NormalizationMode of its loss_param. Raises: NetError for one of a fork."""
-    p = msg.loss_param
-    old, new = p.has("normalize"), p.has("normalization")
-    mode = default
-    if new:
-        mode = p.enum("normalization")
-    elif old:
-        mode = "VALID" if p.normalize else "BATCH_SIZE"
-    if mode not in ("FULL", "VALID", "BATCH_SIZE", "NONE"):
-        expected = "FULL, VALID, BATCH_SIZE or NONE"
-        raise NetError("this normalization is not supported", at=p.at("normalization"), expected=expected, got=mode)
-    return mode
-
-
-def normalizer(mode: str, batch: int, count: int, valid: Tensor | None) -> Tensor | int:
-    """The number that a loss over `count` positions in `batch` items is divided by; never below 1, as in Caffe.
-
-    valid: where positions count, None for everywhere.
-    """
-    if mode == "VALID" and valid is not None:
-        return valid.sum().clamp(min=1)
-    return max(1, {"BATCH_SIZE": batch, "NONE": 1}.get(mode, count))

@@ -37,11 +37,17 @@ class BatchNorm(Layer):
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        q = msg.batch_norm_param
+        if q.scale_bias:
+            hint = "it is NVCaffe's; a Scale layer with bias_term after this one does the same"
+            raise NetError("scale_bias is not supported here", at=q.at("scale_bias"), hint=hint)
         for p in msg.param:
             if p.lr_mult != 0:
-                hint = "write lr_mult: 0, or leave the param out; a Scale layer after this one learns"
-                raise NetError("statistics are not learned", at=p.at("lr_mult"), expected="lr_mult: 0", got=p.lr_mult, hint=hint)
-        q = msg.batch_norm_param
+                at, hint = (
+                    p.at("lr_mult"),
+                    "write lr_mult: 0, or leave the param out; a Scale layer after this one learns",
+                )
+                raise NetError("statistics are not learned", at=at, expected="lr_mult: 0", got=p.lr_mult, hint=hint)
         stored = q.use_global_stats if q.has("use_global_stats") else msg.enum("phase") == "TEST"
         return cls(stored, q.moving_average_fraction, q.eps)
 

@@ -57,8 +57,9 @@ def placed(p: Msg, bottoms: Shapes) -> tuple[int, int]:
     Two bottoms make num_axes idle, and axis too where the second is a scalar, as in Caffe.
     """
     rank, count = len(bottoms[0]), int(p.num_axes)
-    if len(bottoms) == 2 and not bottoms[1]:
-        return (0, count) if p.axis else (0, count)
+    if len(bottoms) == 2 and bottoms[1] == ():
+        p.has("axis")  # looked at, and idle
+        return 0, count
     first = axis(p, "axis", rank)
     if len(bottoms) == 1 and not -1 <= count <= rank - first:
         expected = f"-1, or 0 to {rank - first}, the axes from axis {first} on"

@@ -85,5 +85,5 @@ def _product_by_division(*factors: Tensor) -> Tensor:
             product, *factors = ctx.saved_tensors
             return tuple(product / x * grads[0] for x in factors)
 
-    product: Tensor = Product.apply(*factors)
+    product: Tensor = Product.apply(*factors)  # type: ignore[no-untyped-call]
     return product

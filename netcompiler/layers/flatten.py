@@ -38,7 +38,7 @@ class Flatten(Layer):
         return cls(first, -1 if last == rank - 1 else last)
 
     def tops(self, bottoms: Shapes) -> Shapes:
-        at_least(max(self.axis, self.end_axis + 1, 1), bottoms)
+        at_least(max(self.axis, self.end_axis) + 1, bottoms)
         shape = bottoms[0]
         last = self.end_axis % len(shape)
         return ((*shape[: self.axis], prod(shape[self.axis : last + 1]), *shape[last + 1 :]),)

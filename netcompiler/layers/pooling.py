@@ -29,7 +29,7 @@ class Pooling(Layer):
     is the true one.
     Quirk: without padding and with stride > kernel a window can lie wholly outside the image. Its top is Caffe's, -FLT_MAX
     with place -1 for MAX and 0 / 0 or -0 for AVE; Caffe's CPU then writes its gradient out of bounds, here there is none.
-    Fork fields: torch_pooling (NVCaffe) is round_mode FLOOR.
+    Fork fields: torch_pooling (NVCaffe) is round_mode FLOOR; avg_include_pad (Intel Caffe).
     Source: Caffe, src/caffe/layers/pooling_layer.cpp, pooling_layer.cu.
     """
 
@@ -86,7 +86,9 @@ class Pooling(Layer):
                 raise NetError("STOCHASTIC pooling takes no padding", at="pad", expected="pad 0")
             for k, p in zip(self.kernel, self.pad, strict=True):
                 if p >= k:
-                    raise NetError("the padding must be smaller than the kernel", at="pad", expected=f"below {k}", got=p)
+                    raise NetError(
+                        "the padding must be smaller than the kernel", at="pad", expected=f"below {k}", got=p
+                    )
         found = []
         for size, k, s, p in zip(image, self.kernel, self.stride, self.pad, strict=True):
             space = size + 2 * p - k
@@ -109,28 +111,34 @@ class Pooling(Layer):
             return self.stochastic(x)
         if self.pool == "AVE":
             return x.mean((2, 3), keepdim=True) if self.global_pooling else self.average(x)
-        top, place = self.largest(x)
-        if not self.mask:
-            return top
-        import torch
+        return self.places(x) if self.mask else self.largest(x)
 
-        return top, place.to(torch.promote_types(x.dtype, torch.float32))
-
-    def largest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """MAX: the values and their places in the image."""
-        import torch
+    def largest(self, x: Tensor) -> Tensor:
+        """MAX, one top."""
         import torch.nn.functional as F
 
         if self.global_pooling:
-            return F.adaptive_max_pool2d(x, 1, return_indices=True)
-        if not self.mask and self.as_torch(x.shape[2:]):
-            return F.max_pool2d(x, self.kernel, self.stride, self.pad, ceil_mode=self.round_mode == "CEIL"), x
-        padding = self.padding(x.shape[2:])
-        top, at = F.max_pool2d(F.pad(x, padding, value=-torch.inf), self.kernel, self.stride, return_indices=True)
-        width = x.shape[3] + padding[0] + padding[1]
-        place = (at // width - padding[2]) * x.shape[3] + at % width - padding[0]
-        lowest = torch.finfo(torch.float32).min
-        return top.clamp(min=lowest), place.masked_fill(top < lowest, -1)
+            return F.adaptive_max_pool2d(x, 1)
+        if self.as_torch(x.shape[2:]):
+            return F.max_pool2d(x, self.kernel, self.stride, self.pad, ceil_mode=self.round_mode == "CEIL")
+        return self.places(x)[0]
+
+    def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """MAX and the places in the image; as floating point, which has to tell any two places apart."""
+        import torch
+        import torch.nn.functional as F
+
+        exact = torch.promote_types(x.dtype, torch.float32)
+        if self.global_pooling:
+            top, at = F.adaptive_max_pool2d(x, 1, return_indices=True)
+            return top, at.to(exact)
+        left, right, above, below = self.padding(x.shape[2:])
+        padded = F.pad(x, (left, right, above, below), value=-torch.inf)
+        top, at = F.max_pool2d(padded, self.kernel, self.stride, return_indices=True)
+        width = left + x.shape[3] + right
+        place = (at // width - above) * x.shape[3] + at % width - left
+        lowest = max(torch.finfo(torch.float32).min, torch.finfo(x.dtype).min)  # of a window wholly outside
+        return top.clamp(min=lowest), place.masked_fill(top < lowest, -1).to(exact)
 
     def average(self, x: Tensor) -> Tensor:
         """AVE: sums over windows, divided by their sizes."""

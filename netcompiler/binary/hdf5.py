@@ -1,0 +1,94 @@
+"""Caffe's HDF5 weights (.caffemodel.h5) <-> arrays: blob i of a layer is the dataset /data/<layer>/<i>."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import NetError
+from ..files import atomic
+from ..graph import Array, dims
+
+MOST_PACKED = 1100  # bytes that one stored byte can stand for: a little above what deflate reaches
+_FAULTS = (OSError, KeyError, ValueError, RuntimeError, TypeError)  # what h5py raises on a damaged file
+
+
+def read_h5(path: str | os.PathLike[str]) -> dict[str, list[Array]]:
+    """The learned blobs of a .caffemodel.h5: `{layer: [arrays in Caffe's order and shape]}`.
+
+    Caffe writes a shared blob for its owner only; a layer that shares all of its blobs is left out.
+
+    Raises: NetError for a file that is damaged or holds no weights, and where h5py is not installed.
+    """
+    file, found = str(path), dict[str, dict[int, Array]]()
+    h5py = _h5py(file)
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            layer, _, index = name.rpartition("/")
+            if not (layer and index.isdecimal()):
+                raise NetError(f'"/data/{name}" is no blob', at=file, expected="/data/<layer>/<index>")
+            found.setdefault(layer, {})[int(index)] = _array(item, f'"{layer}" (blob {index})', file)
+
+    try:
+        with h5py.File(path, "r") as f:
+            data = f.get("data")
+            if not isinstance(data, h5py.Group):
+                is_state = "history" in f and "iter" in f
+                what = (
+                    "this is a .solverstate.h5" if is_state else "an HDF5 file without weights: it has no group /data"
+                )
+                hint = "weights are in the .caffemodel.h5 of the same snapshot" if is_state else None
+                raise NetError(what, at=file, expected="weights (.caffemodel or .caffemodel.h5)", hint=hint)
+            data.visititems(visit)
+    except _FAULTS as e:
+        raise NetError(f"cannot be read as HDF5: {e}", at=file) from None
+    for layer, blobs in found.items():
+        missing = [i for i in range(len(blobs)) if i not in blobs]
+        if missing:
+            hint = "if the layer shares that blob with another, save the weights as .caffemodel, which has both"
+            raise NetError(f"blob {missing[0]} is not in the file", at=file, layer=f'"{layer}"', hint=hint)
+    return {layer: [blobs[i] for i in range(len(blobs))] for layer, blobs in found.items()}
+
+
+def write_h5(path: str | os.PathLike[str], blobs: Mapping[str, Sequence[Array]]) -> None:
+    """Write blobs as Caffe's HDF5 weights; whole or not at all.
+
+    Raises: NetError when the file cannot be written, and where h5py is not installed.
+    """
+    h5py = _h5py(str(path))
+    with atomic(path) as file:
+        try:
+            with h5py.File(file, "w") as f:
+                data = f.create_group("data")
+                for layer, arrays in blobs.items():
+                    group = data.create_group(layer)
+                    for i, array in enumerate(arrays):
+                        kind = np.float64 if array.dtype == np.float64 else np.float32
+                        group.create_dataset(str(i), data=np.asarray(array, kind))
+        except (ValueError, RuntimeError) as e:  # such as names that HDF5 cannot take
+            raise NetError(f"cannot be written as HDF5: {e}", at=str(path)) from None
+
+
+def _h5py(file: str) -> Any:
+    try:
+        import h5py  # type: ignore[import-untyped]
+    except ImportError:
+        hint = "pip install 'netcompiler[hdf5]'"
+        raise NetError("HDF5 weights need the library h5py", at=file, hint=hint) from None
+    return h5py
+
+
+def _array(dataset: Any, layer: str, file: str) -> Array:
+    """The values of a dataset, once it is proved that the file can hold them."""
+    shape, kind = dataset.shape, dataset.dtype
+    if kind.kind != "f" or kind.itemsize > 8 or shape is None:
+        raise NetError("weights must be floats", at=file, layer=layer, got=str(kind))
+    if prod(shape) * kind.itemsize > MOST_PACKED * dataset.id.get_storage_size():
+        got = f"{dataset.id.get_storage_size():,} bytes for {dims(shape)}"
+        raise NetError("the file has fewer values than the shape needs", at=file, layer=layer, got=got)
+    return np.asarray(dataset[()], np.float64 if kind.itemsize == 8 else np.float32)

@@ -1,0 +1,67 @@
+"""InnerProduct."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import NetError
+from ..fillers import Filler
+from ..graph import Shapes
+from ..text import Msg
+from .base import BlobSpec, Layer, at_least, axis, layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@layer("InnerProduct")
+@dataclass(frozen=True, slots=True)
+class InnerProduct(Layer):
+    """y = W x + b, where x is all that lies at one place of the axes before `axis`.
+
+    bottom: N x C x H x W      top: N x num_output  (for axis 1; the axes from `axis` on become one)
+    blobs: weight num_output x CHW, with transpose CHW x num_output;  bias num_output (none when bias_term is false).
+    MACs: N num_output CHW; bias not counted.
+    Source: Caffe, src/caffe/layers/inner_product_layer.cpp.
+    """
+
+    counted = True
+
+    num_output: int
+    axis: int = 1
+    bias_term: bool = True
+    transpose: bool = False
+    weight_filler: Filler = Filler()
+    bias_filler: Filler = Filler()
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        p = msg.inner_product_param
+        if p.num_output < 1:
+            raise NetError("num_output must be positive", at=p.at("num_output"), got=p.num_output)
+        first = axis(p, "axis", len(bottoms[0]))
+        fillers = Filler.read(p.weight_filler), Filler.read(p.bias_filler)
+        return cls(p.num_output, first, p.bias_term, p.transpose, *fillers)
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        at_least(self.axis + 1, bottoms)
+        return ((*bottoms[0][: self.axis], self.num_output),)
+
+    def blobs(self, bottoms: Shapes) -> dict[str, BlobSpec]:
+        inputs = prod(bottoms[0][self.axis :])
+        shape = (inputs, self.num_output) if self.transpose else (self.num_output, inputs)
+        specs = {"weight": BlobSpec(shape, self.weight_filler)}
+        if self.bias_term:
+            specs["bias"] = BlobSpec((self.num_output,), self.bias_filler)
+        return specs
+
+    def macs(self, bottoms: Shapes, tops: Shapes) -> int:
+        return prod(bottoms[0]) * self.num_output
+
+    def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        weight = m.weight.t() if self.transpose else m.weight
+        return F.linear(bottoms[0].flatten(self.axis), weight, m.bias if self.bias_term else None)

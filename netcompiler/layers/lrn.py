@@ -1,0 +1,55 @@
+"""LRN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import NetError
+from ..graph import Shapes
+from ..text import Msg
+from .base import Layer, exactly, layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@layer("LRN")
+@dataclass(frozen=True, slots=True)
+class LRN(Layer):
+    """y = x / (k + alpha m) ^ beta, where m is the mean of x^2 over a window around x; outside there are zeros.
+
+    bottom, top: N x C x H x W
+    ACROSS_CHANNELS: local_size channels at one place.  WITHIN_CHANNEL: local_size x local_size places of one channel, with
+    k = 1 whatever the net says, as in Caffe. The mean is over the whole window, also where it leaves the image.
+    Source: Caffe, src/caffe/layers/lrn_layer.cpp; Krizhevsky et al. 2012, section 3.3.
+    """
+
+    local_size: int = 5
+    alpha: float = 1.0
+    beta: float = 0.75
+    k: float = 1.0
+    norm_region: str = "ACROSS_CHANNELS"
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        p = msg.lrn_param
+        if p.local_size % 2 == 0:
+            raise NetError("local_size must be odd", at=p.at("local_size"), got=p.local_size)
+        region, k = p.enum("norm_region"), p.k
+        return cls(p.local_size, p.alpha, p.beta, k if region == "ACROSS_CHANNELS" else 1.0, region)
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        exactly(4, bottoms)
+        return bottoms
+
+    def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        x, n = bottoms[0], self.local_size
+        squares = x.square()
+        if self.norm_region == "WITHIN_CHANNEL":
+            mean = F.avg_pool2d(squares, n, 1, n // 2)
+        else:
+            mean = F.avg_pool2d(squares.flatten(2).unsqueeze(1), (n, 1), 1, (n // 2, 0)).squeeze(1).view_as(x)
+        return x * (self.k + self.alpha * mean).pow(-self.beta)

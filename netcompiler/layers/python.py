@@ -1,0 +1,465 @@
+"""Python: layers whose code the net names; and the class to write them with."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import PathFinder
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from ..errors import NetError, Span, nearest
+from ..fillers import Filler
+from ..graph import Array, Shape, Shapes, dims
+from ..text import Msg
+from .base import ANY, BlobSpec, InputLayer, Layer, layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_allowed: ContextVar[bool] = ContextVar("allow_python", default=False)
+
+
+@contextmanager
+def allow_python(allowed: bool = True) -> Iterator[None]:
+    """Nets built inside may run the code that their Python layers name. With False nothing changes."""
+    token = _allowed.set(allowed or _allowed.get())
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+class Blob:
+    """An array and its gradient, as a Python layer sees them in pycaffe: numpy arrays to be read and written in place.
+
+    float32, or float64 in a net of that type. Memory is kept when the shape gets smaller, and with it the values.
+    """
+
+    __slots__ = ("_data", "_diff", "shape")
+
+    shape: Shape
+
+    def __init__(self, shape: Shape = (), dtype: Any = np.float32) -> None:
+        self._data = np.zeros(0, dtype)
+        self._diff = np.zeros(0, dtype)
+        self.reshape(*shape)
+
+    def __repr__(self) -> str:
+        return f"<Blob {dims(self.shape)}>"
+
+    def reshape(self, *shape: int) -> None:
+        """Give the blob another shape: `reshape(2, 3)`."""
+        sizes = tuple(int(d) for d in shape)
+        if any(d < 0 for d in sizes):
+            raise ValueError(f"a blob cannot have the shape {sizes}")
+        if prod(sizes) > self._data.size:
+            self._data = np.zeros(prod(sizes), self._data.dtype)
+            self._diff = np.zeros(prod(sizes), self._diff.dtype)
+        self.shape = sizes
+
+    @property
+    def data(self) -> Array:
+        """The values, in the blob's shape."""
+        return self._data[: self.count].reshape(self.shape)
+
+    @property
+    def diff(self) -> Array:
+        """The gradient, in the blob's shape."""
+        return self._diff[: self.count].reshape(self.shape)
+
+    @property
+    def count(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    @property
+    def num(self) -> int:
+        """N of N x C x H x W; 1 where there is no such axis, as for the three that follow."""
+        return self._side(0)
+
+    @property
+    def channels(self) -> int:
+        """C of N x C x H x W."""
+        return self._side(1)
+
+    @property
+    def height(self) -> int:
+        """H of N x C x H x W."""
+        return self._side(2)
+
+    @property
+    def width(self) -> int:
+        """W of N x C x H x W."""
+        return self._side(3)
+
+    def _side(self, index: int) -> int:
+        if len(self.shape) > 4:
+            raise ValueError(f"a blob of {len(self.shape)} axes has no num, channels, height and width: use shape")
+        return self.shape[index] if index < len(self.shape) else 1
+
+    def take(self, values: Array) -> None:
+        """Become a copy of an array, in its type and shape; the gradient is 0."""
+        self._data = values.reshape(-1).copy()
+        self._diff = np.zeros_like(self._data)
+        self.shape = values.shape
+
+    def cast(self, dtype: Any) -> None:
+        """Hold values of another type."""
+        self._data, self._diff = self._data.astype(dtype, copy=False), self._diff.astype(dtype, copy=False)
+
+
+class BlobList(list[Blob]):
+    """The learned blobs of a Python layer."""
+
+    def add_blob(self, *shape: int) -> None:
+        """Append a blob; what `setup` writes into its data is where learning starts."""
+        self.append(Blob(shape))
+
+
+Blobs = Sequence[Blob]
+
+
+class PythonLayer:
+    """A layer of your own, with pycaffe's interface: derive from it and name module and class in `python_param`.
+
+    Methods are given lists of `Blob`s. setup runs once; reshape follows, before each forward as well, and gives the tops
+    their shapes: `top[0].reshape(2, 3)`. forward writes `top[i].data`, and may reshape tops too. backward writes
+    `bottom[i].diff` where propagate_down[i], from `top[i].diff`. What it keeps in `self` is that of the last forward.
+    param_str: the net's text for the layer.  phase: 0 in TRAIN, 1 in TEST.
+    blobs: arrays to learn, which setup adds with `self.blobs.add_blob(5, 3)`; backward writes their diff.
+    """
+
+    param_str: str = ""
+    phase: int = 1
+    blobs: BlobList
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        made.blobs = BlobList()
+        return made
+
+    def __init__(self, param: Any = None) -> None:
+        """`param`: the layer's message, as pycaffe hands it over."""
+
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
+        """Read param_str, check the bottoms. Does nothing unless overridden."""
+
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
+        """Shape the tops by the bottoms. Does nothing unless overridden: right where setup has shaped them for good."""
+
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
+        """Compute the tops from the bottoms."""
+        raise NotImplementedError("the class has no forward")
+
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
+        """Compute the gradients of the bottoms from those of the tops."""
+        raise NotImplementedError("the class has no backward")
+
+
+class Instance:
+    """One object of a user's class in a net. What its methods raise becomes a NetError that tells where."""
+
+    def __init__(self, cls: type, msg: Msg, bottoms: Shapes) -> None:
+        self.title = f'"{msg.name}" ({msg.type})'
+        self.name, self.file = cls.__name__, getattr(sys.modules.get(cls.__module__), "__file__", None)
+        # In place, as pycaffe has it: bottom and top are one blob.
+        pairs = enumerate(zip(msg.bottom, msg.top, strict=False))
+        self.in_place = frozenset(i for i, (bottom, top) in pairs if bottom == top)
+        with self.telling("__init__"):
+            # pycaffe's own base class cannot be set up without Caffe; its methods are not needed either.
+            self.object: Any = cls(msg.raw) if issubclass(cls, PythonLayer) else cls.__new__(cls)
+            self.object.param_str = str(msg.python_param.param_str)
+            self.object.phase = int(msg.raw.phase)
+        self.blobs: BlobList = self.object.blobs if isinstance(self.object, PythonLayer) else BlobList()
+        bottom = [Blob(shape) for shape in bottoms]
+        self.top = self.with_in_place([Blob() for _ in msg.top], bottom)
+        self.call("setup", bottom, self.top)
+        self.start = tuple(blob.shape for blob in self.top)  # the tops' shapes, where reshape leaves them alone
+        learned = ((blob.shape, Given(start=tuple(blob.data.flat))) for blob in self.blobs)
+        self.specs = {f"blob{i}": BlobSpec(shape, filler) for i, (shape, filler) in enumerate(learned)}
+
+    def with_in_place(self, top: list[Blob], bottom: list[Blob]) -> list[Blob]:
+        """The tops, those in place being the bottoms themselves."""
+        return [bottom[i] if i in self.in_place else blob for i, blob in enumerate(top)]
+
+    @contextmanager
+    def telling(self, method: str) -> Iterator[None]:
+        """Turn what goes wrong inside into a NetError with the place in the user's file."""
+        try:
+            yield
+        except NetError:
+            raise
+        except Exception as e:
+            frames = traceback.extract_tb(e.__traceback__)
+            frame = ([f for f in frames if f.filename == self.file] or frames)[-1]
+            what = f"{self.name}.{method} failed: {_told(e)}"
+            got = f"{frame.filename}:{frame.lineno}: {frame.line}"
+            raise NetError(what, at="layer", layer=self.title, got=got) from e
+
+    def call(self, method: str, *arguments: Any) -> None:
+        """Run a method of the object."""
+        with self.telling(method):
+            getattr(self.object, method)(*arguments)
+
+    def shapes(self, bottoms: Shapes) -> Shapes:
+        """What `reshape` makes of bottoms of these shapes."""
+        bottom = [Blob(shape) for shape in bottoms]
+        top = self.with_in_place([Blob(shape) for shape in self.start], bottom)
+        self.call("reshape", bottom, top)
+        return tuple(blob.shape for blob in top)
+
+    def load(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Blob]:
+        """Blobs that hold the bottoms; those that learn take their values."""
+        bottom = []
+        for values in bottoms:
+            bottom.append(Blob())
+            bottom[-1].take(values)
+        for blob, values in zip(self.blobs, blobs, strict=True):
+            blob.take(values)
+        return bottom
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array], dtype: Any) -> list[Array]:
+        """The tops' values."""
+        bottom = self.load(bottoms, blobs)
+        top = self.with_in_place(self.top, bottom)
+        for blob in top:
+            blob.cast(dtype)
+        self.call("reshape", bottom, top)
+        self.call("forward", bottom, top)
+        return [blob.data.copy() for blob in top]
+
+    def backward(
+        self,
+        bottoms: Sequence[Array],
+        blobs: Sequence[Array],
+        tops: Sequence[Array],
+        diffs: Sequence[Array],
+        propagate_down: Sequence[bool],
+    ) -> list[Array]:
+        """The gradients of the bottoms, then those of the blobs."""
+        bottom = self.load(bottoms, blobs)
+        top = self.with_in_place([Blob() for _ in tops], bottom)
+        for blob, values, diff in zip(top, tops, diffs, strict=True):
+            blob.take(values)
+            blob.diff[...] = diff
+        self.call("backward", top, list(propagate_down), bottom)
+        return [blob.diff.copy() for blob in (*bottom, *self.blobs)]
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Filler):
+    """Values that a Python layer's setup wrote."""
+
+    start: tuple[float, ...] = ()
+
+    def fill(self, shape: Shape, rng: np.random.Generator) -> Array:
+        return np.array(self.start, np.float32).reshape(shape)
+
+
+@layer("Python")
+@dataclass(frozen=True, slots=True)
+class Python(Layer):
+    """Run the code of a class written for pycaffe, or of a PythonLayer.
+
+    bottoms, tops: any number; the shapes are those that the class's setup and reshape give the tops.
+    blobs: blob0, blob1, ... as setup adds them.
+    The code is a stranger's until you say otherwise: a net with a Python layer is refused, and nothing of it imported,
+    unless it is built with allow_python. Then the module is looked for beside the prototxt, in the working directory,
+    and as Python finds modules (PYTHONPATH). Where there is no pycaffe, `import caffe` in it finds a stand-in with
+    Layer (PythonLayer), TRAIN and TEST. One object of the class serves the built graph and every net compiled from it.
+    A layer without bottoms and blobs is an input: the caller may feed its tops, and the code runs for the others.
+    Its values are numpy's: it runs on the CPU, and cannot be traced or exported.
+    Source: Caffe, include/caffe/layers/python_layer.hpp, python/caffe/_caffe.cpp.
+    """
+
+    n_bottom = (0, ANY)
+    n_top = (0, ANY)
+    ignored = frozenset({"share_in_parallel"})
+
+    module: str
+    layer: str
+    instance: Instance = field(repr=False, compare=False)
+    param_str: str = ""
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Any:
+        p = msg.python_param
+        if not _allowed.get():
+            what, got = "a Python layer runs code named by the net", f"{p.layer} of the module {p.module}"
+            raise NetError(what, at="python_param", got=got, hint="allow it with allow_python=True (--allow-python)")
+        for name in ("module", "layer"):
+            if not getattr(p, name):
+                raise NetError(f"{name} is missing", at="python_param", expected='module: "..." layer: "..."')
+        instance = Instance(_found(p.module, p.layer, msg.at()), msg, bottoms)
+        if not bottoms and not instance.blobs:
+            return PythonData(instance.shapes(()), p.module, p.layer, instance, p.param_str)
+        return cls(p.module, p.layer, instance, p.param_str)
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        return self.instance.shapes(bottoms)
+
+    def blobs(self, bottoms: Shapes) -> dict[str, BlobSpec]:
+        return dict(self.instance.specs)
+
+    def forward(self, m: Any, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        _refuse_tracing()
+        blobs = [getattr(m, name) for name in self.instance.specs]
+        tops: tuple[Tensor, ...] = _call().apply(self.instance, len(bottoms), *bottoms, *blobs)
+        return tops
+
+
+@dataclass(frozen=True, slots=True)
+class PythonData(InputLayer):
+    """A Python layer without bottoms: it makes what the caller does not feed."""
+
+    kind: ClassVar[str] = "Python"
+
+    module: str
+    layer: str
+    instance: Instance = field(repr=False, compare=False)
+    param_str: str = ""
+
+    def forward(self, m: Any, *fed: Tensor | None) -> tuple[Tensor, ...]:
+        import torch
+
+        if all(x is not None for x in fed):
+            return tuple(x for x in fed if x is not None)
+        _refuse_tracing()
+        made = self.instance.forward((), (), _numpy_type(m.like))
+        return tuple(torch.from_numpy(y).to(m.like) if x is None else x for x, y in zip(fed, made, strict=True))
+
+
+def _refuse_tracing() -> None:
+    import torch
+
+    if torch.compiler.is_compiling():
+        raise NetError("a Python layer cannot be traced: its code is not PyTorch's", hint="leave it out with outputs=")
+
+
+def _numpy_type(tensor: Tensor) -> Any:
+    return np.float64 if tensor.element_size() == 8 else np.float32
+
+
+def _array(tensor: Tensor) -> Array:
+    """A copy in numpy: float64 where the tensor has that, else float32."""
+    import torch
+
+    exact = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    values: Array = tensor.detach().to("cpu", exact).numpy().copy()
+    return values
+
+
+@cache
+def _call() -> Any:
+    """The torch.autograd.Function that runs an Instance."""
+    import torch
+    from torch.autograd.function import once_differentiable
+
+    class Call(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, instance: Instance, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+            arrays = [_array(t) for t in tensors]
+            made = instance.forward(arrays[:n], arrays[n:], _numpy_type(tensors[0]))
+            tops = tuple(torch.from_numpy(y).to(tensors[0]) for y in made)
+            ctx.instance, ctx.n = instance, n
+            ctx.save_for_backward(*tensors, *tops)
+            return tops
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+            saved, needs = ctx.saved_tensors, ctx.needs_input_grad[2:]
+            tensors, n = saved[: len(needs)], ctx.n
+            arrays, tops = [_array(t) for t in tensors], [_array(t) for t in saved[len(needs) :]]
+            diffs = [_array(g) for g in grads]
+            found = ctx.instance.backward(arrays[:n], arrays[n:], tops, diffs, needs[:n])
+            wanted = zip(found, tensors, needs, strict=True)
+            return (None, None, *(torch.from_numpy(d).to(t) if need else None for d, t, need in wanted))
+
+    return Call
+
+
+def _told(e: BaseException) -> str:
+    return f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+
+
+def _found(module: str, name: str, at: Span | None) -> type:
+    """The class that a Python layer names. Runs the module's code.
+
+    Raises: NetError where it cannot be imported, and where it has no such layer class.
+    """
+    here = Path(at.file).parent if at is not None and Path(at.file).is_file() else None
+    folders = [str(here.resolve())] if here is not None else []
+    folders += [folder for folder in (os.getcwd(),) if folder not in folders]
+    importlib.invalidate_caches()
+    _check_loaded(module.partition(".")[0], folders)
+    with ExitStack() as stack:
+        stack.enter_context(_path(folders))
+        stack.enter_context(_caffe())
+        try:
+            found = importlib.import_module(module)
+        except Exception as e:
+            what = f'the Python module "{module}" cannot be imported: {_told(e)}'
+            looked = ", ".join(folders) + ", then as Python finds modules"
+            raise NetError(what, at="module", expected=f"a module in {looked}", hint="PYTHONPATH adds folders") from e
+        cls = getattr(found, name, None)
+        if cls is None:
+            near = nearest(name, vars(found))
+            hint = f'did you mean "{near[0]}"?' if near else None
+            raise NetError(f'the module "{module}" has no class "{name}"', at="layer", hint=hint)
+        bases = (PythonLayer, getattr(sys.modules.get("caffe"), "Layer", PythonLayer))
+        if not isinstance(cls, type) or not issubclass(cls, bases):
+            raise NetError(
+                f"{name} is no layer class", at="layer", expected="a class derived from caffe.Layer or PythonLayer"
+            )
+    return cls
+
+
+def _check_loaded(root: str, folders: list[str]) -> None:
+    """Raises: NetError where another module of the name is loaded already: its code would run in place of the net's."""
+    loaded = sys.modules.get(root)
+    spec = PathFinder.find_spec(root, folders) if root and loaded is not None else None
+    have = getattr(loaded, "__file__", None)
+    if spec is None or spec.origin is None or have is None or Path(spec.origin).resolve() == Path(have).resolve():
+        return
+    hint = "rename one of the two, or use this net in a process of its own"
+    raise NetError(f'another module "{root}" is loaded already', at="module", expected=spec.origin, got=have, hint=hint)
+
+
+@contextmanager
+def _path(folders: list[str]) -> Iterator[None]:
+    """Modules are looked for in these folders first."""
+    before = list(sys.path)
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+@contextmanager
+def _caffe() -> Iterator[None]:
+    """`import caffe` finds something: pycaffe where there is one, else a stand-in for as long as this lasts."""
+    spec = None if "caffe" in sys.modules else importlib.util.find_spec("caffe")
+    if "caffe" in sys.modules or (spec is not None and spec.origin is not None):  # a mere folder has no origin
+        yield
+        return
+    stand_in: Any = ModuleType("caffe", "What a Python layer needs of pycaffe.")
+    stand_in.Layer, stand_in.TRAIN, stand_in.TEST = PythonLayer, 0, 1
+    sys.modules["caffe"] = stand_in
+    try:
+        yield
+    finally:
+        sys.modules.pop("caffe", None)

@@ -1,0 +1,76 @@
+"""Fillers by their statistics, and what they refuse."""
+
+import numpy as np
+import pytest
+
+from netcompiler.errors import NetError
+from netcompiler.fillers import Filler
+from netcompiler.text import parse_message
+
+SHAPE = (50, 40, 5, 4)  # fan in 800, fan out 1000
+
+
+def fill(text, shape=SHAPE, seed=0):
+    return Filler.read(parse_message(text, kind="FillerParameter")).fill(shape, np.random.default_rng(seed))
+
+
+# name, text, mean, variance, least, most
+STATISTICS = [
+    ("default", "", 0, 0, 0, 0),
+    ("constant", "value: 0.5", 0.5, 0, 0.5, 0.5),
+    ("uniform", 'type: "uniform" min: -1 max: 3', 1, 16 / 12, -1, 3),
+    ("gaussian", 'type: "gaussian" mean: 2 std: 0.5', 2, 0.25, -2, 6),
+    ("sparse", 'type: "gaussian" std: 1 sparse: 10', 0, 0.2, -9, 9),
+    ("xavier", 'type: "xavier"', 0, 1 / 800, -np.sqrt(3 / 800), np.sqrt(3 / 800)),
+    ("xavier out", 'type: "xavier" variance_norm: FAN_OUT', 0, 1 / 1000, -np.sqrt(3 / 1000), np.sqrt(3 / 1000)),
+    ("msra", 'type: "msra"', 0, 2 / 800, -1, 1),
+    ("msra average", 'type: "msra" variance_norm: AVERAGE', 0, 2 / 900, -1, 1),
+]
+
+
+@pytest.mark.parametrize(("text", "mean", "variance", "least", "most"), [s[1:] for s in STATISTICS], ids=[s[0] for s in STATISTICS])
+def test_statistics(text, mean, variance, least, most):
+    values = fill(text)
+    assert values.shape == SHAPE and values.dtype == np.float32
+    assert abs(values.mean() - mean) < 0.01 * max(1, abs(mean))
+    assert abs(values.var() - variance) < 0.03 * max(variance, 1e-9)
+    assert values.min() >= least - 1e-6 and values.max() <= most + 1e-6
+
+
+def test_sparse_keeps_its_share():
+    assert abs((fill('type: "gaussian" std: 1 sparse: 10') != 0).mean() - 10 / 50) < 0.01
+
+
+def test_positive_unitball_rows_sum_to_one():
+    values = fill('type: "positive_unitball"')
+    assert values.min() >= 0
+    np.testing.assert_allclose(values.reshape(50, -1).sum(1), 1, rtol=1e-5)
+
+
+def test_bilinear_interpolates_lines():
+    kernel = fill('type: "bilinear"', (2, 1, 4, 4))
+    line = np.array([0.25, 0.75, 0.75, 0.25])
+    np.testing.assert_allclose(kernel[1, 0], np.outer(line, line))
+    odd = fill('type: "bilinear"', (1, 1, 3, 3))
+    np.testing.assert_allclose(odd[0, 0], np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]))
+
+
+def test_seeds():
+    assert np.array_equal(fill('type: "xavier"', seed=1), fill('type: "xavier"', seed=1))
+    assert not np.array_equal(fill('type: "xavier"', seed=1), fill('type: "xavier"', seed=2))
+
+
+FAULTS = [
+    ("type", 'type: "xaver"', SHAPE, 'did you mean "xavier"?'),
+    ("sparse", 'type: "uniform" sparse: 3', SHAPE, "sparse is not supported"),
+    ("negative sparse", 'type: "gaussian" sparse: -3', SHAPE, "cannot be negative"),
+    ("std", 'type: "gaussian" std: -1', SHAPE, "cannot be negative"),
+    ("bilinear", 'type: "bilinear"', (2, 1, 3, 4), "square 2-D kernels"),
+]
+
+
+@pytest.mark.parametrize(("text", "shape", "message"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_fault(text, shape, message):
+    with pytest.raises(NetError) as caught:
+        fill(text, shape)
+    assert message in str(caught.value)
