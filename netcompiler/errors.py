@@ -87,10 +87,10 @@ class NetError(Exception):
         return joined
 
 
-def nearest(word: str, known: Iterable[str], count: int = 1) -> list[str]:
+def nearest(word: str, known: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
     """The known words most like `word`, best first; none when nothing is near."""
     folded = {k.lower(): k for k in known}
-    return [folded[m] for m in difflib.get_close_matches(word.lower(), folded, count, 0.6)]
+    return [folded[m] for m in difflib.get_close_matches(word.lower(), folded, count, cutoff)]
 
 
 class NetWarning(UserWarning):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -315,7 +316,7 @@ def _selected(graph: Graph, outputs: Iterable[str] | None) -> Graph:
     """The graph with other outputs. By default Caffe's, and every top that carries a loss weight."""
     if outputs is None:
         losses = (v for n in graph.nodes for v, w in zip(n.tops, n.loss_weights, strict=True) if w)
-        return graph.wanted(dict.fromkeys((*graph.outputs, *losses)))
+        return replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *losses))))
     values = []
     for blob in outputs:
         value = graph.last(blob)

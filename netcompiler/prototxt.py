@@ -133,6 +133,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _CLOSE = {"{": "}", "<": ">"}
+_MARKS = ("", "{", "}", "<", ">", "[", "]", ",", ";", ":", "=", "'", '"')
 _INT = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?[fF]?|(-?(inf(inity)?|nan))f?", re.I)
 _BOOL = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
@@ -250,7 +251,7 @@ class _Reader:
             return self.stop("the wrong closing mark", offset, expected=expected, got=self.got())
         hint = None
         if self.next and self.tokens[self.next - 1][1] == ",":
-            hint = "several values of a field are written [1, 2], or the field once for each"
+            hint = "the comma ends the value of the field before it"
         return self.stop("a field name is missing", offset, got=self.got(), hint=hint)
 
     def unclosed(self, opened: _Open) -> _Stop:
@@ -340,6 +341,8 @@ class _Reader:
             while self.tokens[self.next][0] == "string":
                 self.next += 1
             return text
+        if known is not None and known.takes in ("string", "bytes") and token != "end" and text not in _MARKS:
+            return self.unquoted()
         if text == "-" and self.tokens[self.next + 1][0] in ("word", "number"):
             self.next += 2
             return text + self.tokens[self.next - 1][1]
@@ -351,6 +354,16 @@ class _Reader:
         name = f' for "{known.name}"' if known is not None else ""
         hint = "a name and its value are joined by a colon" if text == "=" else None
         raise self.stop(f"a value is missing{name}", here, expected=known and known.expected, got=self.got(), hint=hint)
+
+    def unquoted(self) -> str:
+        """Step over a string that lacks its quotes, such as a path: all up to a blank or a mark."""
+        parts = []
+        end = self.tokens[self.next][2]
+        while self.tokens[self.next][2] == end and self.tokens[self.next][1] not in _MARKS:
+            parts.append(self.tokens[self.next][1])
+            end += len(parts[-1])
+            self.next += 1
+        return "".join(parts)
 
     def read(self, known: _Field, text: str, start: int) -> Any:
         """The value that a text stands for; None, and a fault, where the field does not take it."""
@@ -442,9 +455,15 @@ def _advice(kind: _Kind, word: str) -> str | None:
     other = {"NetParameter": "SolverParameter", "SolverParameter": "NetParameter"}.get(kind.name)
     if other and word in _kind(f"caffe.{other}").fields:
         return f'"{word}" is a field of a {"solver" if kind.name == "NetParameter" else "net"}: is this the right file?'
-    near = [f'"{name}"' for name in nearest(word, kind.fields)]
+    if word.endswith("_param"):  # the ending alone makes all of these alike
+        near = [
+            f'"{name}_param"'
+            for name in nearest(word[:-6], (n[:-6] for n in kind.fields if n.endswith("_param")), cutoff=0.75)
+        ]
+    else:
+        near = [f'"{name}"' for name in nearest(word, kind.fields)]
     for part, fields in parts.items() if not near else ():
-        near = near or [f'"{name}" of {part}' for name in nearest(word, fields)]
+        near = near or [f'"{name}" of {part}' for name in nearest(word, fields, cutoff=0.8)]
     return f"did you mean {near[0]}?" if near else None
 
 

@@ -69,7 +69,7 @@ class Im2col(Layer):
             # One spatial axis becomes two: the place in the window, the window. The axes before it have already.
             along = self.axis + 1 + 2 * i
             reach = torch.arange(k, device=x.device)[:, None] * d + torch.arange(counts[i], device=x.device) * s
-            x = x.index_select(along, reach.flatten()).unflatten(along, (k, counts[i]))
+            x = x.index_select(along, reach.flatten()).reshape(*x.shape[:along], k, counts[i], *x.shape[along + 1 :])
         first = self.axis + 1
         places, windows = (range(first + i, first + 2 * rank, 2) for i in (0, 1))
         x = x.permute(*range(first), *places, *windows)

@@ -178,8 +178,7 @@ class Instance:
         pairs = enumerate(zip(msg.bottom, msg.top, strict=False))
         self.in_place = frozenset(i for i, (bottom, top) in pairs if bottom == top)
         with self.telling("__init__"):
-            # pycaffe's own base class cannot be set up without Caffe; its methods are not needed either.
-            self.object: Any = cls(msg.raw) if issubclass(cls, PythonLayer) else cls.__new__(cls)
+            self.object = _made(cls, msg)
             self.object.param_str = str(msg.python_param.param_str)
             self.object.phase = int(msg.raw.phase)
         self.blobs: BlobList = self.object.blobs if isinstance(self.object, PythonLayer) else BlobList()
@@ -187,7 +186,7 @@ class Instance:
         self.top = self.with_in_place([Blob() for _ in msg.top], bottom)
         self.call("setup", bottom, self.top)
         self.start = tuple(blob.shape for blob in self.top)  # the tops' shapes, where reshape leaves them alone
-        learned = ((blob.shape, Given(start=tuple(blob.data.flat))) for blob in self.blobs)
+        learned = ((blob.shape, Given(start=tuple(blob.data.ravel().tolist()))) for blob in self.blobs)
         self.specs = {f"blob{i}": BlobSpec(shape, filler) for i, (shape, filler) in enumerate(learned)}
 
     def with_in_place(self, top: list[Blob], bottom: list[Blob]) -> list[Blob]:
@@ -256,6 +255,11 @@ class Instance:
             blob.diff[...] = diff
         self.call("backward", top, list(propagate_down), bottom)
         return [blob.diff.copy() for blob in (*bottom, *self.blobs)]
+
+
+def _made(cls: type, msg: Msg) -> Any:
+    """An object of a layer class. pycaffe's own base cannot be set up without Caffe, nor is it needed."""
+    return cls(msg.raw) if issubclass(cls, PythonLayer) else cls.__new__(cls)
 
 
 @dataclass(frozen=True, slots=True)

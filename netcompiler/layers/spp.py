@@ -50,7 +50,7 @@ class SPP(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         exactly(4, bottoms)
         n, _, *image = bottoms[0]
-        found = []
+        found: list[Shape] = []
         for i, level in enumerate(self.levels(tuple(image))):
             try:
                 found += level.tops(bottoms)

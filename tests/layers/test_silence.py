@@ -2,11 +2,18 @@ import torch
 
 import netcompiler
 
+from .table import Bad, suite
+
 SILENT = """
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
 layer { name: "r" type: "ReLU" bottom: "x" top: "y" }
 layer { name: "s" type: "Silence" bottom: "x" bottom: "y" }
 """
+BAD = [
+    Bad("a top", 'type: "Silence"', [(2, 3)], "the wrong number of tops", tops=1, at="top"),
+    Bad("no bottom", 'type: "Silence"', [], "the wrong number of bottoms", tops=0),
+]
+_, _, test_bad = suite([], BAD)
 
 
 def test_takes_blobs_off_the_outputs():

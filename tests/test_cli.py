@@ -1,0 +1,175 @@
+"""The command: what it prints, what it writes, and how it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import netcompiler
+from netcompiler.cli import main
+
+ROOT = Path(__file__).parents[1]
+NET = """name: "tiny"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 5 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc"
+        inner_product_param { num_output: 7 weight_filler { type: "xavier" } } }
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    return tmp_path / "net.prototxt"
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_report(capsys, net):
+    code, out, err = run(capsys, net, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert "conv   Convolution   data     1 x 5 x 6 x 6     140  4,860" in out
+    assert "params       1,407 learned, 5.628 kB of weights  (no -w given: random" in out
+    assert "MACs         6,120" in out
+    assert "prob 1 x 7: " in out
+
+
+def test_json(capsys, net):
+    code, out, _ = run(capsys, net, "--device", "cpu", "--json", "--input", "data=2,3,8,8")
+    report = json.loads(out)
+    assert code == 0
+    assert report["totals"]["params"] == 1407 and report["totals"]["macs"] == 2 * 6120
+    assert report["layers"][1]["tops"] == [{"blob": "conv", "shape": [2, 5, 6, 6]}]
+    assert report["layers"][1]["line"] == 3
+    assert report["weights"] == "random" and report["run"]["device"].startswith("cpu")
+    assert report["ranges"]["prob"]["shape"] == [2, 7]
+
+
+def test_code(capsys, net):
+    assert "def forward(self, data):" in run(capsys, net, "--device", "cpu", "--code")[1]
+
+
+def test_files_and_back(capsys, net, tmp_path):
+    outs = [tmp_path / f"out.{suffix}" for suffix in ("prototxt", "caffemodel", "npz", "safetensors", "json")]
+    code, out, _ = run(capsys, net, "--device", "cpu", "-q", *(a for o in outs for a in ("-o", o)))
+    assert code == 0 and all(f"wrote {o}" in out for o in outs)
+    assert netcompiler.load(outs[0]) == netcompiler.load(net)
+    blobs = netcompiler.read_weights(outs[1])
+    arrays = np.load(outs[2])
+    assert sorted(arrays.files) == ["conv.bias", "conv.weight", "fc.bias", "fc.weight"]
+    assert np.array_equal(arrays["conv.weight"], blobs["conv"][0])
+    from safetensors.numpy import load_file
+
+    assert np.array_equal(load_file(outs[3])["fc.weight"], blobs["fc"][0])
+    assert json.loads(outs[4].read_text())["totals"]["params"] == 1407
+    assert not list(tmp_path.glob("*.part*"))
+    code, out, err = run(capsys, net, "-w", outs[1], "--device", "cpu", "-q")
+    assert (code, err) == (0, "") and "top 5 of prob, item 0:" in out and "random" not in out
+
+
+def test_classifying_pictures(capsys, net, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "names.txt").write_text("\n".join(f"name{i}" for i in range(7)))
+    run(capsys, net, "--device", "cpu", "-q", "-o", tmp_path / "w.caffemodel")
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    options = ["-w", tmp_path / "w.caffemodel", "--labels", tmp_path / "names.txt", "--device", "cpu", "-q"]
+    code, out, _ = run(capsys, net, "--image", *pictures, *options)
+    assert code == 0
+    assert out.count("top 5 of prob") == 2 and out.count("name") == 10
+
+
+def test_weights_that_do_not_cover_the_net(capsys, net, tmp_path):
+    run(capsys, net, "--device", "cpu", "-q", "-o", tmp_path / "w.caffemodel")
+    net.write_text(NET.replace('name: "fc"', 'name: "fc_new"'))
+    code, _, err = run(capsys, net, "-w", tmp_path / "w.caffemodel", "--device", "cpu", "-q")
+    assert code == 0
+    assert "warning: layers without weights in the file start from their fillers: fc_new" in err
+    assert "warning: the file has weights for layers that the net does not have: fc" in err
+
+
+def text(change):
+    return lambda folder: (folder / "net.prototxt").write_text(change(NET))
+
+
+def weights(make):
+    def prepare(folder):
+        main([str(folder / "net.prototxt"), "--device", "cpu", "-q", "-o", str(folder / "w.caffemodel")])
+        make(folder)
+
+    return prepare
+
+
+def truncate(folder):
+    whole = (folder / "w.caffemodel").read_bytes()
+    (folder / "w.caffemodel").write_bytes(whole[: len(whole) // 2])
+
+
+W = ["-w", "w.caffemodel"]
+HUGE = """layer {{ name: "c{0}" type: "Convolution" bottom: "data" top: "c{0}"
+         convolution_param {{ num_output: 10000000 kernel_size: 8 }} }}"""
+WRONG = [
+    ("missing brace", text(lambda t: t[:-3]), [], 'net.prototxt:8:7: "{" is never closed'),
+    ("misspelt field", text(lambda t: t.replace("num_output: 5", "num_ouput: 5")), [], 'did you mean "num_output"?'),
+    ("unknown type", text(lambda t: t.replace('"ReLU"', '"RelU"')), [], 'unknown layer type "RelU"'),
+    ("unknown bottom", text(lambda t: t.replace('bottom: "fc"', 'bottom: "fd"')), [], 'unknown bottom "fd"'),
+    ("kernel", text(lambda t: t.replace("kernel_size: 3", "kernel_size: 9")), [], "larger than the padded image"),
+    ("group", text(lambda t: t.replace("kernel_size: 3", "kernel_size: 3 group: 2")), [], "group must divide"),
+    ("two makers", text(lambda t: t.replace('top: "prob"', 'top: "conv"')), [], 'top "conv" is made by two layers'),
+    ("truncated weights", weights(truncate), W, "w.caffemodel"),
+    ("caffemodel as net", weights(lambda d: (d / "w.caffemodel").replace(d / "net.prototxt")), [], "a binary file"),
+    ("net as caffemodel", weights(lambda d: (d / "w.caffemodel").write_text(NET)), W, "text"),
+    ("a directory", lambda d: ((d / "net.prototxt").unlink(), (d / "net.prototxt").mkdir()), [], "directory"),
+    ("an empty file", text(lambda t: ""), [], "the file is empty"),
+    ("no file", lambda d: (d / "net.prototxt").unlink(), [], "No such file"),
+    ("a terabyte", text(lambda t: t + "\n".join(HUGE.format(i) for i in range(200))), [], "does not fit into memory"),
+    ("a huge blob", text(lambda t: t.replace("dim: 8 dim: 8", "dim: 800000 dim: 800000")), [], "elements, as in Caffe"),
+    ("suffix", lambda d: None, ["-o", "net.docx"], "-o chooses the format by suffix"),
+    ("no folder", lambda d: None, ["-o", "none/net.npz"], "the folder does not exist"),
+    ("input option", lambda d: None, ["--input", "data"], "--input is not NAME=DIMS"),
+    ("input name", lambda d: None, ["--input", "x=1"], 'no input is called "x"'),
+    ("device", lambda d: None, ["--device", "quantum"], "device quantum cannot be used"),
+    ("output blob", lambda d: None, ["--outputs", "probb"], "did you mean prob"),
+]
+
+
+@pytest.mark.parametrize(("prepare", "options", "message"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
+def test_wrong_input(capsys, net, tmp_path, monkeypatch, prepare, options, message):
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    capsys.readouterr()
+    code, out, err = run(capsys, "net.prototxt", *options)
+    assert code == 2, out
+    assert err.startswith("netcompile: error: ") and message in err and "Traceback" not in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_help_is_told_without_torch():
+    code = "import sys; from netcompiler.cli import parser; parser().format_help(); print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "False"
+
+
+def test_module_runs_from_a_checkout(net):
+    out = subprocess.check_output([sys.executable, "-m", "netcompiler", str(net), "-q"], text=True, cwd=ROOT)
+    assert "MACs         6,120" in out
+
+
+def test_a_reader_that_goes_away_is_no_fault(net):
+    command = f"{sys.executable} -m netcompiler {net} --device cpu | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, env=os.environ)
+    assert done.stderr == "" and done.stdout.startswith("layer")

@@ -1,0 +1,152 @@
+"""Each pass: what it makes of a net, that outputs stay, and a graph for every condition that forbids it."""
+
+import numpy as np
+import pytest
+import torch
+
+import netcompiler
+from netcompiler import passes, weights
+from netcompiler.passes.drop_identities import drop_identities
+from netcompiler.passes.fold_batchnorm import fold_batchnorm
+
+X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } } }\n'
+CONV = """layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+         convolution_param { num_output: 5 kernel_size: 3 BIAS weight_filler { type: "xavier" } } }
+"""
+NORM = 'layer { name: "n" type: "BatchNorm" bottom: "c" top: "c" }\n'
+SCALE = 'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }\n'
+RELU = 'layer { name: "r" type: "ReLU" bottom: "c" top: "c" }\n'
+FULL = """layer { name: "c" type: "InnerProduct" bottom: "x" top: "c"
+         inner_product_param { num_output: 5 TRANSPOSE weight_filler { type: "xavier" } } }
+"""
+
+
+def bound(text, phase="TEST"):
+    """The graph with noise in every blob: zero defaults would hide faults."""
+    graph = netcompiler.build(netcompiler.parse(text), phase)
+    rng = np.random.default_rng(3)
+    arrays = {}
+    for node in graph.nodes:
+        specs = node.layer.blobs(node.bottom_shapes).values()
+        if specs:
+            arrays[node.name] = [(0.5 + rng.random(s.shape)).astype(np.float32) for s in specs]
+    return weights.bind(graph, arrays)
+
+
+def types(graph):
+    return [n.layer.kind for n in graph.nodes[1:]]
+
+
+def same(before, after):
+    """Both graphs give the same outputs over noise."""
+    x = {v.blob: np.random.default_rng(5).standard_normal(v.shape).astype(np.float32) for v in before.inputs()}
+    one, two = (netcompiler.CompiledNet(g)(**x) for g in (before, after))
+    assert list(one) == list(two)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-4)
+
+
+FOLDS = [
+    ("conv, norm, scale", CONV + NORM + SCALE + RELU, ["Convolution", "ReLU"]),
+    ("without bias", CONV.replace("BIAS", "bias_term: false") + NORM + SCALE + RELU, ["Convolution", "ReLU"]),
+    ("norm alone", CONV + NORM, ["Convolution"]),
+    ("scale alone", CONV + SCALE, ["Convolution"]),
+    ("bias", CONV + 'layer { name: "b" type: "Bias" bottom: "c" top: "d" }', ["Convolution"]),
+    ("inner product", FULL + NORM + SCALE, ["InnerProduct"]),
+    ("transposed", FULL.replace("TRANSPOSE", "transpose: true") + NORM + SCALE, ["InnerProduct"]),
+    ("group", CONV.replace("3 BIAS", "3 group: 1 BIAS") + NORM, ["Convolution"]),
+]
+
+
+@pytest.mark.parametrize(("text", "kinds"), [f[1:] for f in FOLDS], ids=[f[0] for f in FOLDS])
+def test_fold(text, kinds):
+    before = bound(X + text.replace("BIAS", "").replace("TRANSPOSE", ""))
+    after = fold_batchnorm(before).check()
+    assert types(after) == kinds
+    same(before, after)
+    assert fold_batchnorm(after) is after
+
+
+def test_fold_zero_factor_means_zero_statistics():
+    graph = bound(X + CONV.replace("BIAS", "") + NORM)
+    arrays = {n.name: [np.array(a) for a in n.blobs] for n in graph.nodes if n.blobs}
+    arrays["n"][2][:] = 0
+    before = weights.bind(graph, arrays)
+    same(before, fold_batchnorm(before))
+
+
+KEEPS = [
+    ("a second reader", CONV + NORM.replace('top: "c"', 'top: "d"') + RELU.replace('"c" top', '"c" top'), "TEST"),
+    ("batch statistics", CONV + NORM, "TRAIN"),
+    ("shared weights", CONV.replace('top: "c"', 'top: "c" param { name: "w" }') + NORM, "TEST"),
+    ("scale over another axis", CONV + SCALE.replace("bias_term", "axis: 2 bias_term"), "TEST"),
+    ("scale over two axes", CONV + SCALE.replace("bias_term", "num_axes: 2 bias_term"), "TEST"),
+    ("two bottoms", CONV + 'layer { name: "s" type: "Scale" bottom: "c" bottom: "c" top: "d" scale_param { axis: 0 } }', "TEST"),
+    ("not after a convolution", NORM.replace('"c"', '"x"'), "TEST"),
+    ("another layer between", CONV + RELU + NORM, "TEST"),
+]
+
+
+@pytest.mark.parametrize(("text", "phase"), [k[1:] for k in KEEPS], ids=[k[0] for k in KEEPS])
+def test_fold_keeps_hands_off(text, phase):
+    graph = bound(X + text.replace("BIAS", ""), phase)
+    assert fold_batchnorm(graph) is graph
+
+
+def test_fold_keeps_an_output():
+    graph = bound(X + CONV.replace("BIAS", "") + NORM.replace('top: "c"', 'top: "d"'))
+    both = graph.wanted([graph.last("c"), graph.last("d")])
+    assert fold_batchnorm(both) is both
+
+
+def test_fold_leaves_a_convolution_that_runs_twice():
+    """Where torch.fx's own fusion goes wrong: one set of weights, two BatchNorms."""
+    second = CONV.replace('name: "c"', 'name: "c2"').replace('top: "c"', 'top: "c2" param { name: "w" }')
+    text = X + CONV.replace('top: "c"', 'top: "c" param { name: "w" }') + second + NORM
+    graph = bound(text.replace("BIAS", ""))
+    assert fold_batchnorm(graph) is graph
+
+
+def test_identities_go():
+    text = X + CONV.replace("BIAS", "") + 'layer { name: "d" type: "Dropout" bottom: "c" top: "c" }' + RELU
+    text += 'layer { name: "p" type: "Split" bottom: "c" top: "a" top: "b" }'
+    text += 'layer { name: "e" type: "Eltwise" bottom: "a" bottom: "b" top: "e" }'
+    before = bound(text)
+    after = drop_identities(before).check()
+    assert types(after) == ["Convolution", "ReLU", "Eltwise"]
+    same(before, after)
+
+
+IDENTITIES_THAT_STAY = [
+    ("in TRAIN", 'layer { name: "d" type: "Dropout" bottom: "x" top: "y" }' + RELU.replace('"c"', '"y"'), "TRAIN"),
+    ("an output's name", 'layer { name: "d" type: "Dropout" bottom: "x" top: "y" }', "TEST"),
+    ("a loss", 'layer { name: "d" type: "Dropout" bottom: "x" top: "x" loss_weight: 2 }', "TEST"),
+    ("stopped gradient", 'layer { name: "d" type: "Dropout" bottom: "x" top: "x" propagate_down: false }', "TEST"),
+]
+
+
+@pytest.mark.parametrize(("text", "phase"), [i[1:] for i in IDENTITIES_THAT_STAY], ids=[i[0] for i in IDENTITIES_THAT_STAY])
+def test_identity_stays(text, phase):
+    graph = bound(X + text, phase)
+    assert drop_identities(graph) is graph
+
+
+def test_an_output_in_place_keeps_its_name():
+    graph = bound(X + CONV.replace("BIAS", "") + 'layer { name: "d" type: "Dropout" bottom: "c" top: "c" }')
+    after = passes.run(graph)
+    assert [v.blob for v in after.outputs] == ["c"]
+    same(graph, after)
+
+
+def test_optimised_nets_keep_caffes_weights_and_train_nets_stay():
+    text = netcompiler.parse(X + CONV.replace("BIAS", "") + NORM + SCALE)
+    net = netcompiler.compile(text, device="cpu")
+    assert types(net.graph) == ["Convolution"] and set(net.caffe_params()) == {"c", "n", "s"}
+    with pytest.raises(netcompiler.NetError, match="optimize=False"):
+        net.caffe_grads()
+    x = np.random.default_rng(5).standard_normal((2, 3, 7, 5)).astype(np.float32)
+    params = {k: [0.5 + np.random.default_rng(9).random(a.shape) for a in v] for k, v in net.caffe_params().items()}
+    net.load_caffe_params(params)
+    plain = netcompiler.compile(text, params, device="cpu", optimize=False)
+    torch.testing.assert_close(net(x)["c"], plain(x)["c"], rtol=1e-4, atol=1e-4)
+    assert len(netcompiler.compile(text, phase="TRAIN", device="cpu").graph.nodes) == 4
