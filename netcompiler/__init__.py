@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import NetError as NetError, NetWarning as NetWarning, Span as Span
     from .graph import Graph as Graph, Node as Node, Value as Value
     from .layers import Layer as Layer, layer as layer
+    from .layers.pycaffe import PythonLayer as PythonLayer
     from .module import CompiledNet as CompiledNet, compile as compile
     from .spec import NetSpec as NetSpec
     from .upgrade import load as load, parse as parse
@@ -30,6 +31,7 @@ _HOME = {
     "NetSpec": "spec",
     "NetWarning": "errors",
     "Node": "graph",
+    "PythonLayer": "layers.pycaffe",
     "Span": "errors",
     "Value": "graph",
     "build": "builder",

@@ -11,6 +11,7 @@ from .errors import NetError, Span, nearest
 from .graph import Graph, Node, ParamSpec, Shape, Shapes, Value, dims
 from .layers import Layer, registry
 from .layers.base import ANY, MAX_COUNT, InputLayer
+from .layers.python import allow_python as python_allowed
 from .text import Msg
 
 Inputs = Mapping[str, Iterable[int]]
@@ -22,11 +23,13 @@ def build(
     level: int = 0,
     stages: Iterable[str] = (),
     inputs: Inputs | None = None,
+    allow_python: bool = False,
 ) -> Graph:
     """The checked graph of a net in one NetState.
 
     phase: TRAIN or TEST.  level, stages: as in include and exclude rules; those of the net's own `state` count too.
     inputs: shapes of input blobs, by name, in place of those that the net gives.
+    allow_python: run the code that Python layers name; else a net with one is refused.
     Raises: NetError for the first layer that is wrong, or for all layers of an unknown type together.
     """
     if phase not in ("TRAIN", "TEST"):
@@ -40,7 +43,7 @@ def build(
     for m in layers:
         if not m.has("phase"):
             m.raw.phase = 0 if phase == "TRAIN" else 1
-        with _Placed(m):
+        with _Placed(m), python_allowed(allow_python):
             builder.add(m)
     unused = [name for name in given if name not in builder.fed]
     if unused:

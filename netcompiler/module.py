@@ -184,11 +184,12 @@ class CompiledNet(nn.Module):
                 raise NetError(what, expected=", ".join(v.blob for v in inputs) or "no input")
             given[name] = x
         fed: list[Tensor | None] = []
+        needed = {v for n in self.graph.nodes for v in n.bottoms}.union(self.graph.outputs)
         for node in self.graph.nodes:
             for value in node.tops if node.layer.is_input else ():
                 if value.blob in given:
                     fed.append(self._tensor(given[value.blob], value))
-                elif fills_itself(node.layer):
+                elif fills_itself(node.layer) or value not in needed:  # a label that no chosen output reads, say
                     fed.append(None)
                 else:
                     raise NetError(f'input "{value.blob}" is missing', layer=node.title, expected=dims(value.shape))
@@ -286,14 +287,16 @@ def compile(
     dtype: str | torch.dtype | None = None,
     optimize: bool = True,
     seed: int = 0,
+    allow_python: bool = False,
     progress: Progress | None = None,
 ) -> CompiledNet:
     """A Caffe net as a PyTorch module.
 
     source: path of a prototxt, a NetParameter from `load` or `parse`, or a Graph from `build`.
     weights: path of a .caffemodel, or `{layer: [arrays]}`; layers without are filled as their fillers say, by `seed`.
-    phase, level, stages, inputs: as `build` takes them.  outputs: blobs to return in place of the net's own outputs;
-    layers that none of them needs are left out.  device: CUDA when there is one.  dtype: float32.
+    phase, level, stages, inputs, allow_python: as `build` takes them.
+    outputs: blobs to return in place of the net's own; layers that none of them needs are left out.
+    device: CUDA when there is one.  dtype: float32.
     optimize: rewrite a TEST net for speed, for inference only; False keeps one module per Caffe layer, with gradients.
     progress: called with (what, done, of how many).
     Raises: NetError for whatever is wrong in the files or the arguments.
@@ -302,7 +305,7 @@ def compile(
         graph = source
     else:
         msg = load(source) if isinstance(source, str | os.PathLike) else upgrade(Msg.of(source))
-        graph = build(msg, phase, level, stages, inputs)
+        graph = build(msg, phase, level, stages, inputs, allow_python)
     graph = _selected(graph, outputs)
     where = _device(device)
     _check_memory(graph, where)

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 _pool = descriptor_pool.DescriptorPool()
 for _file in descriptor_pb2.FileDescriptorSet.FromString(Path(__file__).with_name("caffe.binpb").read_bytes()).file:
-    _pool.Add(_file)  # type: ignore[no-untyped-call]
+    _pool.Add(_file)
 
 
 def message(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import struct
@@ -223,7 +224,7 @@ def _float32(value: float) -> str:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a prototxt file. Comments in the wild are in any encoding: a line that is not UTF-8 is read as Latin-1.
+    """The text of a prototxt file. Comments in the wild are in any encoding: what is not UTF-8 is read as Latin-1.
 
     Raises: NetError for a file that is missing, unreadable or empty, for a directory, and for a binary file.
     """
@@ -243,17 +244,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise NetError(
             "the file is empty" + (" but for comments" if data.strip() else ""), at=at, expected="a prototxt"
         )
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "\n".join(map(_decoded, data.split(b"\n")))
+    return data.decode(errors="netcompiler.latin-1")
 
 
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
+# Bytes that are not UTF-8 become the characters that they are in Latin-1.
+codecs.register_error("netcompiler.latin-1", lambda e: (e.object[e.start : e.end].decode("latin-1"), e.end))  # type: ignore[attr-defined]
 
 
 def _neighbour(path: str | os.PathLike[str]) -> str | None:

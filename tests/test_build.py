@@ -35,7 +35,7 @@ layer {{ name: "s" type: "ReLU" bottom: "y" top: "z" relu_param {{ negative_slop
     )
     assert str(graph(text)) == "\n".join(
         [
-            "x = Input() shapes=(2, 3, 7, 5)  # in: 2 x 3 x 7 x 5",
+            "x = Input()  # in: 2 x 3 x 7 x 5",
             "y = Convolution(x) num_output=5 kernel=3x3 stride=1x1 pad=0x0 dilation=1x1  # c: 2 x 5 x 5 x 3",
             "y' = ReLU(y)  # r: 2 x 5 x 5 x 3",
             "z = ReLU(y') negative_slope=0.5  # s: 2 x 5 x 5 x 3",

@@ -108,6 +108,10 @@ class InputLayer(Layer):
                 raise NetError(f"the net does not tell the shape of top {i}", hint="give it: inputs={...} or --input")
         return tuple(shape for shape in self.shapes if shape is not None)
 
+    def settings(self) -> dict[str, str]:
+        """Without the shapes: they are printed as those of the tops."""
+        return {k: v for k, v in Layer.settings(self).items() if k != "shapes"}
+
     def given(self, shapes: Mapping[int, Shape]) -> Self:
         """The same layer with other shapes for some of its tops, by index."""
         return replace(self, shapes=tuple(shapes.get(i, old) for i, old in enumerate(self.shapes)))
@@ -212,10 +216,17 @@ def one_label_each(bottoms: Shapes, axis: int) -> None:
         )
 
 
+def traced(x: Tensor) -> bool:
+    """Whether a graph is compiled, exported or captured now: no value can be looked at, none kept for the next call."""
+    import torch
+
+    return torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def whole_numbers(values: Tensor, count: int, ignored: int | None = None) -> tuple[Tensor, Tensor | None]:
     """Labels or indices as integers, with 0 for the ignored ones; and which are not ignored (None: all of them).
 
-    Raises: NetError for one outside 0 .. count - 1. While a graph is traced or captured nobody can look at them.
+    Raises: NetError for one outside 0 .. count - 1, except while the graph is traced.
     """
     import torch
 
@@ -223,8 +234,7 @@ def whole_numbers(values: Tensor, count: int, ignored: int | None = None) -> tup
     kept = None if ignored is None else numbers != ignored
     if kept is not None:
         numbers = numbers * kept
-    capturing = numbers.is_cuda and torch.cuda.is_current_stream_capturing()
-    if not (torch.compiler.is_compiling() or capturing) and numbers.numel():
+    if not traced(numbers) and numbers.numel():
         low, high = (int(v) for v in torch.stack(numbers.aminmax()).tolist())
         if low < 0 or high >= count:
             got = low if low < 0 else high

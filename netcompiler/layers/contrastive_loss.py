@@ -57,7 +57,7 @@ class ContrastiveLoss(Layer):
 
         a, b, labels = bottoms
         n, exact = a.shape[0], torch.promote_types(a.dtype, torch.float32)
-        alike = labels.detach().reshape(n).trunc() != 0
+        alike = labels.detach().reshape(n).long() != 0
         square = (a.reshape(n, -1).to(exact) - b.reshape(n, -1)).square().sum(1)
         if self.legacy_version:
             return square.where(alike, (self.margin - square).relu()).sum() / (2 * n)

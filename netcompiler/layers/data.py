@@ -58,8 +58,8 @@ class Data(PictureLayer):
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         p, t = msg.data_param, msg.transform_param
-        crop = crop_of(t, p)
-        return cls.of(msg, p.batch_size, (_channels(t, p.force_encoded_color), *crop) if crop else None)
+        crop, channels = crop_of(t, p), _channels(t, p.force_encoded_color)
+        return cls.of(msg, p.batch_size, (channels, *crop) if crop else None)
 
 
 def crop_of(t: Msg, old: Msg) -> Shape | None:

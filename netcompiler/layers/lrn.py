@@ -51,5 +51,10 @@ class LRN(Layer):
         if self.norm_region == "WITHIN_CHANNEL":
             mean = F.avg_pool2d(squares, n, 1, n // 2)
         else:
-            mean = F.avg_pool2d(squares.flatten(2).unsqueeze(1), (n, 1), 1, (n // 2, 0)).squeeze(1).view_as(x)
+            # Whole channels are added up: pooling along them, as torch's own LRN does, takes twice the time on a CPU.
+            channels = x.shape[1]
+            squares = F.pad(squares, (0, 0, 0, 0, n // 2, n // 2))
+            mean = squares[:, :channels] / n
+            for i in range(1, n):
+                mean.add_(squares[:, i : i + channels], alpha=1 / n)
         return x * (self.k + self.alpha * mean).pow(-self.beta)

@@ -10,7 +10,7 @@ from ..errors import NetError
 from ..fillers import Filler
 from ..graph import Shapes, dims
 from ..text import Msg
-from .base import BlobSpec, Layer, at_least, exactly, layer, refuse_gradient
+from .base import BlobSpec, Layer, at_least, exactly, layer, refuse_gradient, traced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ class Recurrent(Layer):
     top[0]: T x N x num_output; with expose_hidden then the state after the last step, each 1 x N x num_output
     Quirks: without expose_hidden the state after a batch is the state before the next one (zeros at first, or when N
     changes), so that cont decides whether it counts; no gradient flows from batch to batch, and with expose_hidden
-    none into the states given and none from the states returned. A graph that is traced or exported starts from zeros.
+    none into the states given and none from the states returned. A traced or exported graph starts from zeros.
     Source: Caffe, src/caffe/layers/recurrent_layer.cpp.
     """
 
@@ -113,17 +113,15 @@ class Recurrent(Layer):
             gates = torch.addmm(step, state[0] * flag, m.weight_h.t())
             state = self.step(gates, flag, state)
             hidden.append(state[0])
-        if not (self.expose_hidden or torch.compiler.is_compiling()):
+        if not (self.expose_hidden or traced(x)):
             m.state = tuple(s.detach() for s in state)
         top = refuse_gradient(self.output(m, torch.stack(hidden)), cont, f"{self.kind} passes no gradient to cont")
         return (top, *(s.detach()[None] for s in state)) if self.expose_hidden else top
 
     def carried(self, m: Any, x: Tensor) -> State:
         """The state after the last batch; zeros where there is none that fits. `m.state = None` forgets it."""
-        import torch
-
         shape = (x.shape[1], self.num_output)
-        state = None if torch.compiler.is_compiling() else getattr(m, "state", None)
+        state = None if traced(x) else getattr(m, "state", None)
         if state is None or (state[0].shape, state[0].dtype, state[0].device) != (shape, x.dtype, x.device):
             return (x.new_zeros(shape),) * len(self.states)
         return tuple(s.clone() for s in state)  # one from inference mode could not be trained on

@@ -36,6 +36,9 @@ class Power(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         return bottoms
 
+    def is_identity(self) -> bool:
+        return (self.power, self.scale, self.shift) == (1, 1, 0)
+
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch
 

@@ -20,7 +20,7 @@ def drop_identities(graph: Graph) -> Graph:
     nodes = []
     for node in graph.nodes:
         bottoms = tuple(stands_for.get(v, v) for v in node.bottoms)
-        renamed = any(v in outputs and v.blob != bottoms[0].blob for v in node.tops)
+        renamed = bottoms and any(v in outputs and v.blob != bottoms[0].blob for v in node.tops)
         if node.layer.is_identity() and not renamed and not any(node.loss_weights) and all(node.propagate):
             stands_for.update(dict.fromkeys(node.tops, bottoms[0]))
         else:

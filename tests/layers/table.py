@@ -109,7 +109,7 @@ def _row(row: Row) -> None:
 
     net = _net(row)
     module = net.get_submodule(net.attributes[-1])
-    held = {k: tuple(t.shape) for k, t in (*module.named_parameters(), *module.named_buffers())}
+    held = {k: tuple(t.shape) for k, t in module.state_dict().items()}
     assert held == row.blobs
     blobs = {k: getattr(module, k).detach().numpy().copy() for k in row.blobs}
     bottoms = _arrays(row)

@@ -20,7 +20,7 @@ ROWS = [
     ),
 ]
 BAD = [
-    Bad("no max", clip("min: 1"), [(2, 3)], '"max" is missing', at="clip_param"),
+    Bad("no max", clip("min: 1"), [(2, 3)], '"max" is missing'),
     Bad("no parameters", 'type: "Clip"', [(2, 3)], "min is missing", at="type"),
     Bad("turned round", clip("min: 2 max: 1"), [(2, 3)], "min is above max", at="min"),
 ]

@@ -45,6 +45,14 @@ def test_a_constant_does_not_look_at_the_bottom_and_has_gradient_0():
     assert run("scale: 0 shift: -1 power: 0.5", x).isnan().all()
 
 
+def test_only_the_plain_one_is_an_identity():
+    layers = {f: netcompiler.build(netcompiler.parse(prototxt(power(f), [(3,)], 1))).nodes[-1].layer for f in IDENTITY}
+    assert {f: layer.is_identity() for f, layer in layers.items()} == IDENTITY
+
+
+IDENTITY = {"": True, "power: 2": False, "scale: 0.5": False, "shift: 1": False}
+
+
 def test_the_gradient_at_0_is_the_derivative():
     x = torch.zeros(3, requires_grad=True)
     run("power: 3", x).sum().backward()

@@ -1,0 +1,20 @@
+from .table import Bad, suite
+from .test_data import data, shapes
+
+
+def memory(fields):
+    return data(fields, "scale: 0.5 crop_size: 3", "MemoryData", "memory_data_param")
+
+
+def test_shapes():
+    whole = memory("batch_size: 5 channels: 3 height: 7 width: 11")
+    assert shapes(whole) == [(5, 3, 7, 11), (5,)]
+    assert shapes(whole, data=(2, 3, 5, 7)) == [(2, 3, 5, 7), (2,)]
+
+
+BAD = [
+    Bad("no width", memory("batch_size: 5 channels: 3 height: 7"), [], "width must be positive", tops=2),
+    Bad("batch 0", memory("batch_size: 0 channels: 3"), [], "batch_size must be positive", tops=2, at="batch_size"),
+    Bad("one top", memory("batch_size: 5 channels: 3 height: 7 width: 11"), [], "the wrong number of tops"),
+]
+_, _, test_bad = suite([], BAD)
