@@ -13,6 +13,7 @@ from .layers import Layer, registry
 from .layers.base import ANY, MAX_COUNT, InputLayer
 from .layers.python import allow_python as python_allowed
 from .text import Msg
+from .upgrade import upgrade
 
 Inputs = Mapping[str, Iterable[int]]
 
@@ -34,12 +35,17 @@ def build(
     """
     if phase not in ("TRAIN", "TEST"):
         raise NetError("unknown phase", expected="TRAIN or TEST", got=phase)
-    msg = Msg.of(msg)
+    msg = upgrade(msg)  # a copy, so that it may be written to
     given = _checked_inputs(inputs or {})
     state = (phase, level or msg.state.level, frozenset((*msg.state.stage, *stages)))
-    layers = [m for m in msg.copy().layer if included(m, *state)]
+    layers, absent = [], {}
+    for m in msg.layer:
+        if included(m, *state):
+            layers.append(m)
+        else:
+            absent.update(dict.fromkeys(m.top, m))
     _known_types(layers)
-    builder = _Builder(given)
+    builder = _Builder(given, absent)
     for m in layers:
         if not m.has("phase"):
             m.raw.phase = 0 if phase == "TRAIN" else 1
@@ -163,8 +169,9 @@ def _find(m: Msg, name: str) -> Span | None:
 class _Builder:
     """The nodes so far, and the last version of each blob."""
 
-    def __init__(self, given: Mapping[str, Shape]) -> None:
+    def __init__(self, given: Mapping[str, Shape], absent: Mapping[str, Msg]) -> None:
         self.given = given
+        self.absent = absent  # blobs that layers of other states make
         self.fed: list[str] = []
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
@@ -209,12 +216,15 @@ class _Builder:
             near = nearest(name, self.values)
             so_far = list(self.values)
             listed = ", ".join(so_far[-8:])
+            hint = f'did you mean "{near[0]}"?' if near else None
+            if name in self.absent:
+                hint = f"{_title(self.absent[name])} makes it, but its rules leave it out here: see --phase, --stage, --level"
             more = "..., " if len(so_far) > 8 else ""
             raise NetError(
                 f'unknown bottom "{name}"',
                 at=m.at("bottom", i),
                 expected=f"a blob that a layer above makes: {more}{listed or 'none yet'}",
-                hint=f'did you mean "{near[0]}"?' if near else None,
+                hint=hint,
             )
         return self.values[name]
 

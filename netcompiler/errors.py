@@ -93,5 +93,9 @@ def nearest(word: str, known: Iterable[str], count: int = 1, cutoff: float = 0.6
     return [folded[m] for m in difflib.get_close_matches(word.lower(), folded, count, cutoff)]
 
 
+class ShapeUnknown(NetError):
+    """The net is sound so far, but does not tell the shape of an input: it must be given."""
+
+
 class NetWarning(UserWarning):
     """What a user should know and need not act on: layers filled at random, weights not used."""

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from . import passes, weights as weights_
+from .binary import merge
 from .builder import Inputs, build, reshape
 from .codegen import fills_itself, forward_source, identifiers
 from .errors import NetError, nearest
 from .graph import Array, Graph, Node, Shape, Value, dims
 from .text import Msg
-from .upgrade import load, upgrade
+from .upgrade import load
 
 Source = str | os.PathLike[str] | Msg | Graph
-Weights = str | os.PathLike[str] | Mapping[str, Sequence[Array]]
+Weights = str | os.PathLike[str] | Mapping[str, Sequence[Array]]  # one file, or what a file holds
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
@@ -276,7 +277,7 @@ def _numpy(tensor: Tensor) -> Array:
 
 def compile(
     source: Source,
-    weights: Weights | None = None,
+    weights: Weights | Sequence[Weights] | None = None,
     *,
     phase: str = "TEST",
     level: int = 0,
@@ -286,6 +287,7 @@ def compile(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     optimize: bool = True,
+    weights_policy: str = "strict",
     seed: int = 0,
     allow_python: bool = False,
     progress: Progress | None = None,
@@ -293,7 +295,9 @@ def compile(
     """A Caffe net as a PyTorch module.
 
     source: path of a prototxt, a NetParameter from `load` or `parse`, or a Graph from `build`.
-    weights: path of a .caffemodel, or `{layer: [arrays]}`; layers without are filled as their fillers say, by `seed`.
+    weights: path of a .caffemodel, or `{layer: [arrays]}`, or several of these, of which the last that has a layer counts;
+    layers without are filled as their fillers say, by `seed`.  weights_policy: what to do with weights that do not fit:
+    "strict" refuses them; "reshape" takes those with as many values; "skip" fills such layers, "skip:fc7,fc8" these.
     phase, level, stages, inputs, allow_python: as `build` takes them.
     outputs: blobs to return in place of the net's own; layers that none of them needs are left out.
     device: CUDA when there is one.  dtype: float32.
@@ -304,15 +308,20 @@ def compile(
     if isinstance(source, Graph):
         graph = source
     else:
-        msg = load(source) if isinstance(source, str | os.PathLike) else upgrade(Msg.of(source))
+        msg = load(source) if isinstance(source, str | os.PathLike) else source
         graph = build(msg, phase, level, stages, inputs, allow_python)
     graph = _selected(graph, outputs)
     where = _device(device)
     _check_memory(graph, where)
-    blobs = weights_.read_weights(weights) if isinstance(weights, str | os.PathLike) else weights
+    blobs = None if weights is None else _read(weights)
     if not any(n.blobs for n in graph.nodes) or blobs is not None:
-        graph = weights_.bind(graph, blobs or {}, seed=seed, warn=blobs is not None)
+        graph = weights_.bind(graph, blobs or {}, policy=weights_policy, seed=seed, warn=blobs is not None)
     return CompiledNet(graph, device=where, dtype=_dtype(dtype), optimize=optimize, progress=progress)
+
+
+def _read(weights: Weights | Sequence[Weights]) -> Mapping[str, Sequence[Array]]:
+    several = [weights] if isinstance(weights, str | os.PathLike | Mapping) else weights
+    return merge(weights_.read_weights(w) if isinstance(w, str | os.PathLike) else w for w in several)
 
 
 def _selected(graph: Graph, outputs: Iterable[str] | None) -> Graph:

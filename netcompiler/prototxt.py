@@ -37,18 +37,21 @@ class Marks:
         return Marks(self.at, {name: [m.copy() for m in places] for name, places in self.fields.items()})
 
 
-def read(text: str, raw: Any, file: str) -> Marks:
+def read(text: str, raw: Any, file: str, faults: list[NetError] | None = None) -> Marks:
     """Fill a protobuf message from prototxt. Returns where its fields were written.
 
+    faults: what is wrong is added here, and the message holds what could be read; without it, it is raised.
     Raises: NetError with file:line:column, for all unknown fields, bad values and the like together.
     """
     reader = _Reader(text, file, _kind(raw.DESCRIPTOR.full_name))
     marks = Marks(reader.span(0))
     with contextlib.suppress(_Stop):
         reader.message(raw, marks)
-    faults = reader.found()
-    if faults:
-        raise NetError.join(faults)
+    found = reader.found()
+    if faults is not None:
+        faults += found
+    elif found:
+        raise NetError.join(found)
     return marks
 
 
@@ -263,10 +266,8 @@ class _Reader:
             before = f'"{word}" in line {self.span(offset).line}'
             self.faults = [f for f in self.faults if f[0] < offset]  # what follows is out of step
             self.unknown = {k: v for k, v in self.unknown.items() if v[0] < offset}
-        mark = opened.mark
-        return self.stop(
-            f'"{mark}" is never closed', opened.offset, expected=f'"{_CLOSE.get(mark, "}")}" before {before}'
-        )
+        expected = f'"{_CLOSE[opened.mark]}" before {before}'
+        return self.stop(f'"{opened.mark}" is never closed', opened.offset, expected=expected)
 
     def field(self, raw: Any, known: _Field | None, places: list[Marks], offset: int) -> None:
         """What follows the name of a field: one value, or a list of them in brackets. `known` is None for unknown fields."""

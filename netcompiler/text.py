@@ -121,13 +121,16 @@ class Repeated(Sequence[Msg]):
         return getattr(self._raw, name)
 
 
-def parse_message(text: str, *, kind: str = "NetParameter", file: str = "<text>") -> Msg:
+def parse_message(
+    text: str, *, kind: str = "NetParameter", file: str = "<text>", faults: list[NetError] | None = None
+) -> Msg:
     """Read prototxt as a message of type `kind`, as written: nothing is upgraded here.
 
+    faults: what is wrong is added to this list, and what could be read is returned; without it, it is raised.
     Raises: NetError with file:line:column for a syntax fault, a bad value, and every unknown field.
     """
     raw = schema.message(kind)()
-    return Msg(raw, read(text.removeprefix("\ufeff"), raw, file))
+    return Msg(raw, read(text.removeprefix("\ufeff"), raw, file, faults))
 
 
 WIDTH = 80  # a message inside another one goes on one line where it fits

@@ -377,7 +377,6 @@ def _give(old: Msg, name: str, new: Msg, to: str = "") -> None:
     to = to or name
     value, field = getattr(old.raw, name), new.raw.DESCRIPTOR.fields_by_name[to]
     if schema.is_repeated(field):
-        new.raw.ClearField(to)
         is_list = schema.is_repeated(old.raw.DESCRIPTOR.fields_by_name[name])
         getattr(new.raw, to).extend(value if is_list else [value])
     elif field.message_type is not None:

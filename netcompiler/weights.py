@@ -6,60 +6,143 @@ import mmap
 import os
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .binary import merge, read_caffemodel
 from .errors import NetError, NetWarning, nearest
 from .graph import Array, Graph, Node, Shape, dims
 from .layers.base import BlobSpec
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, list[Array]]:
-    """The learned blobs in a weight file: `{layer: [arrays in Caffe's order and shape]}`, as views of the mapped file.
+def read_weights(*paths: str | os.PathLike[str]) -> dict[str, list[Array]]:
+    """The learned blobs in weight files: `{layer: [arrays in Caffe's order and shape]}`, as views of the mapped file.
 
+    A .caffemodel of any generation, or a .caffemodel.h5. Of several files, the last that has a layer counts.
     Raises: NetError for a file that cannot be read, is cut short, or is none of Caffe's.
     """
-    from .binary import read_caffemodel
-
-    return read_caffemodel(path)
+    return merge(read_caffemodel(path) for path in paths)
 
 
-def bind(graph: Graph, blobs: Mapping[str, Sequence[Array]], *, seed: int = 0, warn: bool = True) -> Graph:
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What to do with weights that do not fit.
+
+    strict: refuse them all together.  reshape: take a blob of another shape that has as many values, refuse the rest.
+    skip: leave the layer to its fillers; with `layers`, these only, and whether their weights fit or not.
+    What was reshaped or skipped is told in a NetWarning.
+    """
+
+    kind: str = "strict"
+    layers: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, text: str) -> Policy:
+        """`strict`, `reshape`, `skip` or `skip:layer,layer,...`. Raises: NetError for anything else."""
+        kind, colon, names = text.partition(":")
+        if kind not in ("strict", "reshape", "skip") or (colon and (kind != "skip" or not names)):
+            raise NetError("unknown weights policy", expected="strict, reshape, skip or skip:layer,layer,...", got=text)
+        return cls(kind, frozenset(names.split(",")) if names else frozenset())
+
+
+def bind(
+    graph: Graph,
+    blobs: Mapping[str, Sequence[Array]],
+    *,
+    policy: str = "strict",
+    seed: int = 0,
+    warn: bool = True,
+) -> Graph:
     """The graph with an array for every learned blob: the file's by layer name, else by the layer's filler.
 
+    policy: what to do with weights that do not fit, as `Policy.read` takes it.
     warn: tell (NetWarning) which layers the file does not have, and which of its layers the net does not.
     Raises: NetError that lists every blob that does not fit.
     """
-    faults: list[NetError] = []
-    filled: list[str] = []
-    owners: dict[str, Array] = {}
-    nodes = []
-    for node in graph.nodes:
+    binding = _Binding(graph, blobs, Policy.read(policy), seed)
+    nodes = [binding.bound(node) for node in graph.nodes]
+    if binding.faults:
+        raise NetError.join(binding.faults)
+    binding.tell(missing=warn)
+    return graph.with_nodes(nodes)
+
+
+class _Binding:
+    """One run of `bind`: what was done so far, and what is wrong."""
+
+    def __init__(self, graph: Graph, blobs: Mapping[str, Sequence[Array]], policy: Policy, seed: int) -> None:
+        self.names = {n.name for n in graph.nodes}
+        self.blobs, self.policy, self.seed = blobs, policy, seed
+        self.shared: dict[str, Array] = {}
+        self.faults: list[NetError] = []
+        self.filled: list[str] = []
+        self.skipped: list[str] = []
+        self.reshaped: list[str] = []
+        unknown = policy.layers - self.names
+        if unknown:
+            what = f'the policy skips "{min(unknown)}", which the net does not have'
+            raise NetError(what, expected="names of its layers", hint=_like(min(unknown), self.names))
+
+    def bound(self, node: Node) -> Node:
+        """The node with an array for each of its blobs."""
         specs = node.layer.blobs(node.bottom_shapes)
         if not specs:
-            nodes.append(node)
-            continue
-        given = blobs.get(node.name)
-        if given is None:
-            arrays = list(node.blobs) or [_filled(node, i, s, seed) for i, s in enumerate(specs.values())]
-            if not node.blobs and not all(p.name in owners for p in node.params):
-                filled.append(node.name)
-        else:
-            arrays = _fitted(node, given, specs, faults)
-        for i, param in enumerate(node.params if not faults else ()):
-            if param.name in owners and given is None:
-                arrays[i] = owners[param.name].reshape(arrays[i].shape)
-            elif param.name:
-                owners[param.name] = arrays[i]
-        nodes.append(replace(node, blobs=tuple(arrays)))
-    if faults:
-        raise NetError.join(faults)
-    if warn:
-        _tell(graph, blobs, filled)
-    return graph.with_nodes(nodes)
+            return node
+        arrays = self.given(node, specs)
+        if arrays is None:
+            arrays = self.own(node, specs)
+        for i, param in enumerate(node.params):
+            if param.name and i < len(arrays):
+                self.shared[param.name] = arrays[i]
+        return replace(node, blobs=tuple(arrays)) if not self.faults else node
+
+    def given(self, node: Node, specs: Mapping[str, BlobSpec]) -> list[Array] | None:
+        """The arrays of the file in the shapes that the layer asks for; None where it has none, or they are skipped."""
+        if node.name not in self.blobs:
+            return None
+        if node.name in self.policy.layers:
+            self.skipped.append(node.name)
+            return None
+        blobs = [np.asarray(a) for a in self.blobs[node.name]]
+        faults = _misfits(node, blobs, specs)
+        wanted = [s.shape for s in specs.values()]
+        if faults and self.policy.kind == "skip" and not self.policy.layers:
+            self.skipped.append(node.name)
+            return None
+        if faults and self.policy.kind == "reshape" and [a.size for a in blobs] == [s.count for s in specs.values()]:
+            self.reshaped.append(node.name)
+        elif faults:
+            self.faults += faults
+            return blobs
+        exact = (np.float32, np.float64)
+        blobs = [a if a.dtype in exact else a.astype(np.float32) for a in blobs]
+        return [a.reshape(shape) for a, shape in zip(blobs, wanted, strict=True)]
+
+    def own(self, node: Node, specs: Mapping[str, BlobSpec]) -> list[Array]:
+        """The arrays that the node has already; else those that it shares with earlier ones, and its fillers' work."""
+        if node.blobs:
+            return list(node.blobs)
+        arrays = []
+        for i, (spec, param) in enumerate(zip(specs.values(), node.params, strict=True)):
+            theirs = self.shared.get(param.name)
+            arrays.append(_filled(node, i, spec, self.seed) if theirs is None else theirs.reshape(spec.shape))
+        if node.name not in self.skipped and not all(p.name in self.shared for p in node.params):
+            self.filled.append(node.name)
+        return arrays
+
+    def tell(self, missing: bool) -> None:
+        """Warn of what was not done to the letter, and, if asked, of layers that only one side has."""
+        _warn("the file's weights were skipped for layers that start from their fillers", self.skipped)
+        _warn("the file's weights were taken in another shape for layers", self.reshaped)
+        if missing:
+            unused = [name for name in self.blobs if name not in self.names]
+            like = _like(self.filled[0], unused) if self.filled else None
+            more = f" ({like})" if like else ""
+            _warn("layers without weights in the file start from their fillers", self.filled, more)
+            _warn("the file has weights for layers that the net does not have", unused)
 
 
 def _filled(node: Node, index: int, spec: BlobSpec, seed: int) -> Array:
@@ -71,27 +154,26 @@ def _filled(node: Node, index: int, spec: BlobSpec, seed: int) -> Array:
         raise
 
 
-def _fitted(node: Node, given: Sequence[Array], specs: Mapping[str, BlobSpec], faults: list[NetError]) -> list[Array]:
-    """The given arrays in the shapes that the layer asks for; what does not fit goes to `faults`."""
-    hint = "to train this layer afresh, give it another name; else use the prototxt that the weights were trained with"
-    if len(given) != len(specs):
+def _misfits(node: Node, blobs: Sequence[Array], specs: Mapping[str, BlobSpec]) -> list[NetError]:
+    """What is wrong with the arrays that a file gives for a node."""
+    hint = "to train this layer afresh, give it another name; or see the weights policies skip and reshape"
+    if len(blobs) != len(specs):
         expected = f"{len(specs)} ({', '.join(f'{n} {dims(s.shape)}' for n, s in specs.items())})"
-        got = f"{len(given)} ({', '.join(dims(a.shape) for a in given)})"
+        got = f"{len(blobs)} ({', '.join(dims(a.shape) for a in blobs)})"
         what = "the weights have another number of blobs"
-        faults.append(NetError(what, at=node.at, layer=node.title, expected=expected, got=got, hint=hint))
-        return list(given)
-    arrays = []
-    for (name, spec), array in zip(specs.items(), given, strict=True):
-        array = np.asarray(array)
-        if array.shape != spec.shape and not _legacy(array.shape, spec.shape):
-            what = f"the weights have another shape for {name}"
-            expected, got = dims(spec.shape), dims(array.shape)
-            faults.append(NetError(what, at=node.at, layer=node.title, expected=expected, got=got, hint=hint))
-        elif array.dtype not in (np.float32, np.float64):
-            arrays.append(array.astype(np.float32).reshape(spec.shape))
-        else:
-            arrays.append(array.reshape(spec.shape))
-    return arrays
+        return [NetError(what, at=node.at, layer=node.title, expected=expected, got=got, hint=hint)]
+    return [
+        NetError(
+            f"the weights have another shape for {name}",
+            at=node.at,
+            layer=node.title,
+            expected=dims(spec.shape),
+            got=dims(array.shape),
+            hint=hint,
+        )
+        for (name, spec), array in zip(specs.items(), blobs, strict=True)
+        if array.shape != spec.shape and not _legacy(array.shape, spec.shape)
+    ]
 
 
 def _legacy(have: Shape, want: Shape) -> bool:
@@ -99,18 +181,15 @@ def _legacy(have: Shape, want: Shape) -> bool:
     return len(have) == 4 and len(want) < 4 and have == (1,) * (4 - len(want)) + want
 
 
-def _tell(graph: Graph, blobs: Mapping[str, Any], filled: list[str]) -> None:
-    names = {n.name for n in graph.nodes}
-    unused = [name for name in blobs if name not in names]
-    for what, layers in (
-        ("layers without weights in the file start from their fillers", filled),
-        ("the file has weights for layers that the net does not have", unused),
-    ):
-        if layers:
-            shown = ", ".join(layers[:8]) + (f", and {len(layers) - 8} more" if len(layers) > 8 else "")
-            near = nearest(layers[0], unused if layers is filled else filled)
-            like = f' ("{layers[0]}" is like "{near[0]}")' if near else ""
-            warnings.warn(f"{what}: {shown}{like}", NetWarning, stacklevel=4)
+def _like(name: str, others: Iterable[str]) -> str | None:
+    near = nearest(name, others)
+    return f'"{name}" is like "{near[0]}"' if near else None
+
+
+def _warn(what: str, layers: list[str], more: str = "") -> None:
+    if layers:
+        shown = ", ".join(layers[:8]) + (f", and {len(layers) - 8} more" if len(layers) > 8 else "")
+        warnings.warn(f"{what}: {shown}{more}", NetWarning, stacklevel=4)
 
 
 def release(array: Array) -> None:

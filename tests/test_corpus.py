@@ -1,7 +1,6 @@
 """Other people's nets and trained weights, from the folder NETCOMPILER_CORPUS; what real Caffe made of them is beside."""
 
 import csv
-import json
 import os
 import warnings
 from pathlib import Path

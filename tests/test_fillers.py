@@ -28,8 +28,9 @@ STATISTICS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "mean", "variance", "least", "most"), [s[1:] for s in STATISTICS], ids=[s[0] for s in STATISTICS])
-def test_statistics(text, mean, variance, least, most):
+@pytest.mark.parametrize("case", STATISTICS, ids=lambda s: s[0])
+def test_statistics(case):
+    _, text, mean, variance, least, most = case
     values = fill(text)
     assert values.shape == SHAPE and values.dtype == np.float32
     assert abs(values.mean() - mean) < 0.01 * max(1, abs(mean))

@@ -14,7 +14,7 @@ CONV = """layer { name: "c" type: "Convolution" bottom: "x" top: "c"
          convolution_param { num_output: 5 kernel_size: 3 BIAS weight_filler { type: "xavier" } } }
 """
 NORM = 'layer { name: "n" type: "BatchNorm" bottom: "c" top: "c" }\n'
-SCALE = 'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }\n'
+SCALE = 'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true\n} }\n'
 RELU = 'layer { name: "r" type: "ReLU" bottom: "c" top: "c" }\n'
 FULL = """layer { name: "c" type: "InnerProduct" bottom: "x" top: "c"
          inner_product_param { num_output: 5 TRANSPOSE weight_filler { type: "xavier" } } }
@@ -81,7 +81,11 @@ KEEPS = [
     ("shared weights", CONV.replace('top: "c"', 'top: "c" param { name: "w" }') + NORM, "TEST"),
     ("scale over another axis", CONV + SCALE.replace("bias_term", "axis: 2 bias_term"), "TEST"),
     ("scale over two axes", CONV + SCALE.replace("bias_term", "num_axes: 2 bias_term"), "TEST"),
-    ("two bottoms", CONV + 'layer { name: "s" type: "Scale" bottom: "c" bottom: "c" top: "d" scale_param { axis: 0 } }', "TEST"),
+    (
+        "two bottoms",
+        CONV + SCALE.replace('bottom: "c"', 'bottom: "c" bottom: "c"').replace("bias_term", "axis: 0 #"),
+        "TEST",
+    ),
     ("not after a convolution", NORM.replace('"c"', '"x"'), "TEST"),
     ("another layer between", CONV + RELU + NORM, "TEST"),
 ]
@@ -125,7 +129,9 @@ IDENTITIES_THAT_STAY = [
 ]
 
 
-@pytest.mark.parametrize(("text", "phase"), [i[1:] for i in IDENTITIES_THAT_STAY], ids=[i[0] for i in IDENTITIES_THAT_STAY])
+@pytest.mark.parametrize(
+    ("text", "phase"), [i[1:] for i in IDENTITIES_THAT_STAY], ids=[i[0] for i in IDENTITIES_THAT_STAY]
+)
 def test_identity_stays(text, phase):
     graph = bound(X + text, phase)
     assert drop_identities(graph) is graph

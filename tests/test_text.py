@@ -292,7 +292,9 @@ def test_unclosed_brace_before_the_next_layer():
 
 
 def test_unclosed_brace_inside_a_layer():
-    e = fault('layer {\n  convolution_param ^{\n    num_output: 3\n  top: "x"\n}\nlayer {\n  nome: "y" }')
+    e = fault(
+        'layer {\n  convolution_param ^{\n    num_output: 3\n  top: "x"\n  bias_term: 7 }\nlayer {\n  nome: "y" }'
+    )
     assert e.expected == '"}" before "top" in line 4'
     assert len(e.all) == 1
 

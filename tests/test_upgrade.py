@@ -542,6 +542,8 @@ def test_inputs_without_shapes():
     quiet(f'input: "a" input: "b" {RELU}', f'layer {{ name: "input" type: "Input" top: "b" }} {RELU}')
     quiet(f'input: "y" {RELU}', RELU)  # a caffemodel may name inputs that its layers make
     quiet(f'{RELU} input: "q"', RELU)
+    reader = 'layer { name: "s" type: "ReLU" bottom: "y" top: "z" }'
+    quiet(f'input: "y" {RELU} {reader}', f"{RELU} {reader}")
     quiet('input: "x"', "")
 
 
@@ -565,6 +567,7 @@ def test_three_params_of_batch_norm():
 def test_other_params_stay():
     for text in (
         'layer { type: "BatchNorm" param { lr_mult: 1 } param { lr_mult: 1 } }',
+        'layer { type: "BatchNorm" param { lr_mult: 1 } param { } param { } param { } }',
         'layer { type: "Scale" param { lr_mult: 1 } param { } param { } }',
         'layer { type: "BatchNorm" }',
     ):

@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import NetError, NetWarning
 
 # The command of each word; imported when it is called, so that --help starts at once. Any other first word is a net.
-COMMANDS: dict[str, str] = {}
+COMMANDS = {"check": "check"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,12 +60,23 @@ examples:
   netcompile old.prototxt -o new.prototxt
       bring an old file to today's form
 
+commands of their own (each has a --help):
+  netcompile check FILE_OR_DIR...     what becomes of any number of nets, without running them
+
+weights that do not fit the net (--weights-policy):
+  strict        refuse them, and list them all (the default)
+  reshape       take a blob of another shape that has as many values
+  skip          leave such layers to their fillers; skip:fc7,fc8 these layers only, fitting or not
+
 files that -o writes, by suffix:
   .prototxt     the upgraded net, as text
   .caffemodel   the net with its weights, as Caffe saves it
   .safetensors, .npz   the weights, as `layer.blob`
   .json         the graph with shapes and figures
 """
+
+
+WEIGHTS = "weights: .caffemodel or .caffemodel.h5; several (A,B or -w A -w B): the last that has a layer counts"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("net", metavar="NET", help="the net definition, a prototxt of any generation")
-    p.add_argument("-w", "--weights", metavar="FILE", help=".caffemodel (or .caffemodel.h5) with the weights")
+    p.add_argument("-w", "--weights", metavar="FILE", action="append", default=[], help=WEIGHTS)
+    p.add_argument("--weights-policy", metavar="P", default="strict", help="strict, reshape, skip or skip:LAYER,...")
     p.add_argument("-o", "--output", metavar="OUT", action="append", default=[], help="write this file (repeatable)")
     p.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", type=str.upper, help="default: TEST")
     p.add_argument("--stage", metavar="S", action="append", default=[], help="a stage that is on (repeatable)")
@@ -87,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA when there is one)")
     p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16 or float64")
     p.add_argument("--no-optimize", action="store_true", help="keep one module per Caffe layer")
+    p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
     p.add_argument("--seed", metavar="N", type=int, default=0, help="of random weights and inputs (default: 0)")
     p.add_argument("--code", action="store_true", help="print the PyTorch code that the net runs")
     p.add_argument("-q", "--quiet", action="store_true", help="no table of layers")

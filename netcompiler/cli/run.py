@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import export, stats
-from ..builder import build
+from ..builder import build, reshape
 from ..errors import NetError
 from ..graph import Array, Graph, Value, dims
 from ..upgrade import load
@@ -29,32 +29,27 @@ def run_net(options: argparse.Namespace) -> int:
     export.check_targets(options.output)
     say = _Progress(quiet=options.json)
     msg = load(options.net)
-    shapes = dict(_shape(text) for text in options.input)
-    graph = build(msg, options.phase, options.level, options.stage, shapes)
+    shapes = input_shapes(options.input)
+    graph = build(msg, options.phase, options.level, options.stage, shapes, options.allow_python)
     if options.image:
-        shapes.setdefault(_image_input(graph).blob, ())
-        batch = (len(options.image), *_image_input(graph).shape[1:])
-        graph = build(msg, options.phase, options.level, options.stage, {**shapes, _image_input(graph).blob: batch})
+        pictures = _image_input(graph)
+        graph = reshape(graph, {pictures.blob: (len(options.image), *pictures.shape[1:])})
     prepared = _pictures(options, graph)
     labels = _labels(options.labels)
 
     say("loading torch")
     from .. import module
 
-    blobs = None
-    if options.weights:
-        say(f"reading {options.weights}")
-        from ..weights import read_weights
-
-        blobs = read_weights(options.weights)
+    weights = [path for paths in options.weights for path in paths.split(",")]
     start = time.perf_counter()
     net = module.compile(
         graph,
-        blobs,
+        weights or None,
         outputs=options.outputs.split(",") if options.outputs else None,
         device=options.device,
         dtype=options.dtype,
         optimize=not options.no_optimize,
+        weights_policy=options.weights_policy,
         seed=options.seed,
         progress=say.share,
     )
@@ -99,12 +94,16 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, _, sizes = text.partition("=")
-    try:
-        return name, tuple(int(d) for d in sizes.replace("x", ",").split(","))
-    except ValueError:
-        raise NetError("--input is not NAME=DIMS", expected="such as data=1,3,224,224", got=text) from None
+def input_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes that --input options give. Raises: NetError for one that is not NAME=DIMS."""
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.partition("=")
+        try:
+            shapes[name] = tuple(int(d) for d in sizes.replace("x", ",").split(","))
+        except ValueError:
+            raise NetError("--input is not NAME=DIMS", expected="such as data=1,3,224,224", got=text) from None
+    return shapes
 
 
 def _image_input(graph: Graph) -> Value:
@@ -205,7 +204,7 @@ def _report(
     arrays = {name: t.detach().float().cpu().numpy() for name, t in outputs.items()}
     report = export.describe(net.source)
     report["file"] = str(options.net)
-    report["weights"] = str(options.weights) if options.weights else "random"
+    report["weights"] = ",".join(options.weights) or "random"
     report["run"] = {
         "device": _device_name(net),
         "dtype": str(net.dtype).removeprefix("torch."),

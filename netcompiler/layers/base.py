@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from ..errors import NetError
+from ..errors import NetError, ShapeUnknown
 from ..fillers import Filler
 from ..graph import Shape, Shapes, dims
 from ..schema import is_repeated
@@ -105,7 +105,8 @@ class InputLayer(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         for i, shape in enumerate(self.shapes):
             if shape is None:
-                raise NetError(f"the net does not tell the shape of top {i}", hint="give it: inputs={...} or --input")
+                what = f"the net does not tell the shape of top {i}"
+                raise ShapeUnknown(what, hint="give it: inputs={name: shape}, or --input NAME=DIMS")
         return tuple(shape for shape in self.shapes if shape is not None)
 
     def settings(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import resource
 import signal
 import sys
@@ -43,6 +44,20 @@ WORDS = (
     b"true type: name: input: input_dim: input_shape{dim: bottom: top: param{ blobs{ include{ kernel_size: pad: num_output: "
     b'convolution_param{ relu_param< "Convolution" CONVOLUTION "conv" "padding" "data" \xff\xfe \xef\xbb\xbf \x00'
 ).split(b" ")
+VALUES = (
+    b"0",
+    b"1",
+    b"2",
+    b"3",
+    b"7",
+    b"-1",
+    b"0.5",
+    b"1000000",
+    b"2147483647",
+    b"4294967295",
+    b"9223372036854775807",
+    b"nan",
+)
 NUMBERS = (
     b"\xff" * 10,
     b"\x80" * 12,
@@ -64,7 +79,7 @@ def mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 1, 2, 4))):
         at = rng.randrange(len(out) + 1)
         size = min(rng.choice((1, 1, 2, 4, 16, 200)), len(out) - at)
-        change = rng.randrange(9)
+        change = rng.randrange(15)
         if change == 0 and out:
             out[at % len(out)] ^= 1 << rng.randrange(8)
         elif change == 1 and out:
@@ -82,11 +97,20 @@ def mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
         elif change == 7 and other:
             start = rng.randrange(len(other))
             out[at:at] = other[start : start + rng.choice((4, 40, 400))]
-        elif change == 8:  # words change places
-            words = bytes(out).split(b" ")
-            i, j = rng.randrange(len(words)), rng.randrange(len(words))
-            words[i], words[j] = words[j], words[i]
-            out = bytearray(b" ".join(words))
+        elif change <= 10:  # words or lines change places
+            mark = b"\n" if change == 10 else b" "
+            parts = bytes(out).split(mark)
+            i, j = rng.randrange(len(parts)), rng.randrange(len(parts))
+            parts[i], parts[j] = parts[j], parts[i]
+            out = bytearray(mark.join(parts))
+        elif change <= 12:  # a line goes, or stands twice
+            lines = bytes(out).split(b"\n")
+            i = rng.randrange(len(lines))
+            lines[i : i + 1] = lines[i : i + 1] * rng.choice((0, 2))
+            out = bytearray(b"\n".join(lines))
+        elif change >= 13 and (numbers := list(re.finditer(rb"(?<=: )[0-9.]+", out))):  # another value
+            start, stop = rng.choice(numbers).span()
+            out[start:stop] = rng.choice(VALUES)
     return bytes(out)
 
 
@@ -103,22 +127,24 @@ def mutants(seeds: list[Path], count: int, seed: int) -> Iterator[tuple[str, byt
 
 
 def attempt(read: Any, path: Path, then_build: bool) -> str:
-    """Read a file. Returns "read" or "refused"; raises whatever else happens."""
+    """Read a file. Returns "refused", "read" or "built"; raises whatever else happens."""
+    outcome = "refused"
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         got = read(path)
+        outcome = "read"
         if isinstance(got, Msg):
             str(got)
             if read is load:
                 assert upgrade(got) == got
                 if then_build:
                     build(got)
+                    outcome = "built"
     except NetError as e:
         assert str(e)
-        return "refused"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return "read"
+    return outcome
 
 
 def fuzz(

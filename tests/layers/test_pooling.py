@@ -182,6 +182,13 @@ ROWS = [
         first("AVE", (5, 5), (3, 3), (4, 4)),
     ),
     Row(
+        "ave, much padded, the last window cut",
+        pool("pool: AVE kernel_size: 5 stride: 4 pad: 3"),
+        [(2, 3, 10, 7)],
+        [(2, 3, 4, 3)],
+        first("AVE", (5, 5), (4, 4), (3, 3)),
+    ),
+    Row(
         "ave, without the padding",
         pool("pool: AVE kernel_size: 3 stride: 2 pad: 1 avg_include_pad: false"),
         [(2, 3, 8, 7)],
@@ -211,6 +218,14 @@ ROWS = [
         [(2, 3, 4, 3)],
         first("STOCHASTIC", (3, 3), (2, 2)),
         feed={0: positive},
+    ),
+    Row(
+        "stochastic in TEST, sums of any sign",
+        pool("pool: STOCHASTIC kernel_size: 2 stride: 2"),
+        IMAGE,
+        [(2, 3, 6, 4)],
+        first("STOCHASTIC", (2, 2), (2, 2)),
+        gradient=False,
     ),
     Row(
         "stochastic in TEST, global, of zeros",
