@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
 
-from .errors import NetError, Span, nearest
+from .errors import NetError, NetWarning, Span, nearest
 from .graph import Graph, Node, ParamSpec, Shape, Shapes, Value, dims
 from .layers import Layer, registry
 from .layers.base import ANY, MAX_COUNT, InputLayer
@@ -55,6 +56,9 @@ def build(
     if unused:
         got = ", ".join(builder.fed) or "none"
         raise NetError(f'no input is called "{unused[0]}"', at=msg.at(), expected=f"one of the net's inputs: {got}")
+    for (settings, kind), users in builder.idle.items():
+        shown = ", ".join(users[:4]) + (f" and {len(users) - 4} more" if len(users) > 4 else "")
+        warnings.warn(f"{settings} has no effect on {kind} layers: {shown}", NetWarning, stacklevel=2)
     outputs = tuple(v for v in builder.values.values() if v in builder.unread)
     return Graph(msg.name, tuple(builder.nodes), outputs, phase).check()
 
@@ -173,6 +177,7 @@ class _Builder:
         self.given = given
         self.absent = absent  # blobs that layers of other states make
         self.fed: list[str] = []
+        self.idle: dict[tuple[str, str], list[str]] = {}  # (settings, layer type that has no use for them): layers
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.makers: dict[Value, Node] = {}
@@ -191,6 +196,8 @@ class _Builder:
             layer = layer.given({i: self.given[t] for i, t in enumerate(m.top) if t in self.given})
             self.fed += m.top
         _all_settings_read(m, cls)
+        for name in _idle(m, cls):
+            self.idle.setdefault((name, m.type), []).append(m.name)
         top_shapes = _checked_tops(layer, shapes)
         tops = tuple(self.top(m, i, shape) for i, shape in enumerate(top_shapes))
         node = Node(
@@ -351,6 +358,14 @@ def _all_settings_read(m: Msg, cls: type[Layer]) -> None:
             faults.append(NetError(what, at=part.at(field), layer=_title(m), hint=hint))
     if faults:
         raise NetError.join(faults)
+
+
+def _idle(m: Msg, cls: type[Layer]) -> list[str]:
+    """The settings meant for other layer types, which Caffe passes over as well."""
+    if cls.is_input:
+        return []
+    set_ = [d.name for d, _ in m.raw.ListFields() if d.name.endswith("_param")]
+    return [name for name in set_ if name not in m.read and name not in cls.ignored]
 
 
 def _unread(part: Msg, cls: type[Layer]) -> Iterator[str]:

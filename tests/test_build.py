@@ -160,3 +160,9 @@ def test_reshape_checks_what_weights_fix():
     assert reshape(built, {"x": (1, 3, 9, 9)}).outputs[0].shape == (1, 5, 7, 7)
     with pytest.raises(NetError, match="does not fit"):
         reshape(built, {"x": (1, 4, 9, 9)})
+
+
+def test_settings_for_another_type_are_told():
+    text = X + 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" pooling_param { kernel_size: 2 } }'
+    with pytest.warns(netcompiler.NetWarning, match="pooling_param has no effect on ReLU layers: r"):
+        graph(text)

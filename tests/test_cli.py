@@ -61,7 +61,7 @@ def test_code(capsys, net):
 
 
 def test_files_and_back(capsys, net, tmp_path):
-    outs = [tmp_path / f"out.{suffix}" for suffix in ("prototxt", "caffemodel", "npz", "safetensors", "json")]
+    outs = [tmp_path / f"out.{suffix}" for suffix in ("prototxt", "caffemodel", "npz", "safetensors", "json", "caffemodel.h5")]
     code, out, _ = run(capsys, net, "--device", "cpu", "-q", *(a for o in outs for a in ("-o", o)))
     assert code == 0 and all(f"wrote {o}" in out for o in outs)
     assert netcompiler.load(outs[0]) == netcompiler.load(net)
@@ -73,6 +73,7 @@ def test_files_and_back(capsys, net, tmp_path):
 
     assert np.array_equal(load_file(outs[3])["fc.weight"], blobs["fc"][0])
     assert json.loads(outs[4].read_text())["totals"]["params"] == 1407
+    assert np.array_equal(netcompiler.read_weights(outs[5])["fc"][0], blobs["fc"][0])
     assert not list(tmp_path.glob("*.part*"))
     code, out, err = run(capsys, net, "-w", outs[1], "--device", "cpu", "-q")
     assert (code, err) == (0, "") and "top 5 of prob, item 0:" in out and "random" not in out

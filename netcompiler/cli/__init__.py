@@ -71,6 +71,7 @@ weights that do not fit the net (--weights-policy):
 files that -o writes, by suffix:
   .prototxt     the upgraded net, as text
   .caffemodel   the net with its weights, as Caffe saves it
+  .h5           the weights alone, as Caffe's .caffemodel.h5
   .safetensors, .npz   the weights, as `layer.blob`
   .json         the graph with shapes and figures
 """

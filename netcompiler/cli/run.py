@@ -222,10 +222,11 @@ def _report(
 
 
 def _top(images: list[str], arrays: dict[str, Array], labels: list[str]) -> list[dict[str, Any]]:
-    """The five best classes of each picture (or of the first item), from the first output that has class scores."""
+    """The best five classes of each picture (or of the first item), from the first output that has class scores."""
+    fewest = 2 if images else 5
     for name, array in arrays.items():
         scores = array.reshape(array.shape[0], -1) if array.ndim > 1 else array.reshape(1, -1)
-        if array.ndim < 2 or scores.shape[1] != array.shape[1] or scores.shape[1] < 5:
+        if array.ndim < 2 or scores.shape[1] != array.shape[1] or scores.shape[1] < fewest:
             continue
         rows = []
         for i in range(len(images) or 1):
@@ -271,7 +272,7 @@ def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet
     for word, text in lines:
         print(f"{word:<12} {text}")
     for row in report["top"]:
-        print(f"top 5 of {row['output']}, {row['item']}:")
+        print(f"top {len(row['best'])} of {row['output']}, {row['item']}:")
         for best in row["best"]:
             print(f"  {best['score']:10.6f}  {best['class']:5d}  {best.get('label', '')}".rstrip())
 

@@ -78,6 +78,12 @@ def _caffemodel(path: Path, job: Job) -> None:
     write_caffemodel(path, job.msg, blobs, phase=job.phase, level=job.level, stages=job.stages)
 
 
+def _h5(path: Path, job: Job) -> None:
+    from ..binary import write_h5
+
+    write_h5(path, {n.name: list(n.blobs) for n in job.graph.nodes if n.blobs})
+
+
 def _safetensors(path: Path, job: Job) -> None:
     try:
         from safetensors.numpy import save
@@ -102,6 +108,7 @@ def _json(path: Path, job: Job) -> None:
 WRITERS: dict[str, Callable[[Path, Job], None]] = {
     ".prototxt": _prototxt,
     ".caffemodel": _caffemodel,
+    ".h5": _h5,
     ".safetensors": _safetensors,
     ".npz": _npz,
     ".json": _json,
