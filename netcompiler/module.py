@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -89,8 +90,9 @@ def _owned(array: Array) -> Tensor:
 class CompiledNet(nn.Module):
     """A Caffe net that runs on PyTorch.
 
-    `net(x)` or `net(data=x)` returns `{blob: tensor}`. `code` is the program that it runs. `graph` is that program's
-    graph; `source` the one before optimisation, with the weights as Caffe holds them.
+    `net(x)` or `net(data=x)` returns `{blob: tensor}`. `code` is the program that it runs, `graph` its graph. An optimised
+    net also keeps the graph before optimisation, `source`, with the weights as Caffe holds them; else the module alone
+    holds the weights, and `source` is `graph`.
     """
 
     _run: Callable[..., tuple[Tensor, ...]]
@@ -123,6 +125,9 @@ class CompiledNet(nn.Module):
                 progress("weights", i + 1, len(self.graph.nodes))
         if self.optimized:
             self.requires_grad_(False)
+        self.graph = self.graph.with_nodes(replace(n, blobs=()) for n in self.graph.nodes)
+        if not self.optimized:
+            self.source = self.graph
         self.code = forward_source(self.graph, self.attributes)
         self._load_code()
         self._seen = {tuple(v.shape for v in self.graph.inputs())}
@@ -142,6 +147,7 @@ class CompiledNet(nn.Module):
         linecache.cache[file] = (len(self.code), None, self.code.splitlines(True), file)
         scope: dict[str, Any] = {}
         exec(compile_text(self.code, file, "exec"), scope)
+        weakref.finalize(self, linecache.cache.pop, file, None)
         self.__dict__["_run"] = scope["forward"]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -249,14 +255,27 @@ class CompiledNet(nn.Module):
             grads[node.name] = [_numpy(torch.zeros_like(t) if t.grad is None else t.grad).reshape(s) for t, s in held]
         return grads
 
+    def with_weights(self) -> Graph:
+        """The graph before optimisation, with the weights of `caffe_params` in its nodes."""
+        params = self.caffe_params()
+        return self.source.with_nodes(replace(n, blobs=tuple(params.get(n.name, ()))) for n in self.source.nodes)
+
     def load_caffe_params(self, params: Mapping[str, Sequence[Array]]) -> None:
         """Take blobs as `caffe_params` gives them; layers that are not named keep theirs.
 
         Raises: NetError that lists every blob that does not fit.
         """
-        self.source = weights_.bind(self.source, {**self.caffe_params(), **params})
-        fresh = CompiledNet(self.source, device=self.device, dtype=self.dtype, optimize=self.optimized)
-        self.load_state_dict(fresh.state_dict())
+        bound = weights_.bind(self.with_weights(), params, warn=False)
+        if self.optimized:
+            fresh = CompiledNet(bound, device=self.device, dtype=self.dtype, optimize=True)
+            self.source = bound
+            self.load_state_dict(fresh.state_dict())
+            return
+        arrays = {n.name: n.blobs for n in bound.nodes}
+        with torch.no_grad():
+            for node, held in self._held():
+                for (tensor, _), array in zip(held, arrays[node.name], strict=True):
+                    tensor.copy_(_owned(array).view(tensor.shape))
 
     def _held(self) -> Iterator[tuple[Node, list[tuple[Tensor, Shape]]]]:
         """Each node that has blobs, with the tensors that hold them and their shapes."""
@@ -368,6 +387,8 @@ def _check_memory(graph: Graph, device: torch.device) -> None:
     if device.type == "cuda":
         limit = torch.cuda.mem_get_info(device)[1]
     else:
+        if not hasattr(os, "sysconf"):  # Windows does not tell in this way
+            return
         limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     learned = 4 * sum(s.count for n in graph.nodes for s in n.layer.blobs(n.bottom_shapes).values())
     largest = 4 * max((_count(v.shape) for n in graph.nodes for v in n.tops), default=0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,21 +44,21 @@ def run_net(options: argparse.Namespace) -> int:
 
     weights = [path for paths in options.weights for path in paths.split(",")]
     start = time.perf_counter()
-    net = module.compile(
-        graph,
-        weights or None,
-        outputs=options.outputs.split(",") if options.outputs else None,
-        device=options.device,
-        dtype=options.dtype,
-        optimize=not options.no_optimize,
-        weights_policy=options.weights_policy,
-        seed=options.seed,
-        progress=say.share,
-    )
-    compiled = time.perf_counter() - start
-    say("running")
-    feeds = _feeds(net, prepared, options.seed)
-    outputs, seconds = _timed(net, feeds)
+    with _memory(graph):
+        net = module.compile(
+            graph,
+            weights or None,
+            outputs=options.outputs.split(",") if options.outputs else None,
+            device=options.device,
+            dtype=options.dtype,
+            optimize=not options.no_optimize,
+            weights_policy=options.weights_policy,
+            seed=options.seed,
+            progress=say.share,
+        )
+        compiled = time.perf_counter() - start
+        say("running")
+        outputs, seconds = _timed(net, _feeds(net, prepared, options.seed))
     say.clear()
 
     report = _report(options, net, compiled, seconds, outputs, labels)
@@ -64,8 +66,9 @@ def run_net(options: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
     else:
         _print(report, options, net)
+    bound = net.with_weights() if options.output else net.source
     for path in options.output:
-        export.write(path, msg, net.source, report, options.phase, options.level, options.stage)
+        export.write(path, msg, bound, report, options.phase, options.level, options.stage)
         if not options.json:
             print(f"wrote {path}")
     return 0
@@ -170,18 +173,23 @@ def _timed(net: CompiledNet, feeds: dict[str, Array]) -> tuple[dict[str, Tensor]
         return outputs
 
     with torch.inference_mode():
-        try:
-            outputs = once()
-            start = time.perf_counter()
-            once()
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as e:
-            if isinstance(e, RuntimeError) and "alloc" not in str(e) and "memory" not in str(e):
-                raise
-            peak = stats.totals(net.graph).peak_activation_bytes
-            hint = "a smaller batch: --input NAME=DIMS"
-            got = f"at least {_bytes(peak)} of activations"
-            raise NetError("not enough memory to run the net", got=got, hint=hint) from None
-    return outputs, time.perf_counter() - start
+        outputs = once()
+        start = time.perf_counter()
+        once()
+        return outputs, time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _memory(graph: Graph) -> Iterator[None]:
+    """Turn torch's words for want of memory into a NetError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and "out of memory" not in str(e) and "alloc" not in str(e):
+            raise
+        totals = stats.totals(graph)
+        got = f"{_bytes(totals.weight_bytes)} of weights, {_bytes(totals.peak_activation_bytes)} of activations at the peak"
+        raise NetError("not enough memory for this net", got=got, hint="a smaller batch: --input NAME=DIMS") from None
 
 
 @dataclass(frozen=True, slots=True)
