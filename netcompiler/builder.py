@@ -9,9 +9,10 @@ from math import prod
 from typing import Any
 
 from .errors import NetError, NetWarning, Span, nearest
-from .graph import Graph, Node, ParamSpec, Shape, Shapes, Value, dims
+from .graph import UNKNOWN, Graph, Node, ParamSpec, Shape, Shapes, Value, dims
 from .layers import Layer, registry
 from .layers.base import ANY, MAX_COUNT, InputLayer
+from .layers.opaque import Opaque
 from .layers.python import allow_python as python_allowed
 from .text import Msg
 from .upgrade import upgrade
@@ -26,12 +27,15 @@ def build(
     stages: Iterable[str] = (),
     inputs: Inputs | None = None,
     allow_python: bool = False,
+    partial: bool = False,
 ) -> Graph:
     """The checked graph of a net in one NetState.
 
     phase: TRAIN or TEST.  level, stages: as in include and exclude rules; those of the net's own `state` count too.
     inputs: shapes of input blobs, by name, in place of those that the net gives.
     allow_python: run the code that Python layers name; else a net with one is refused.
+    partial: go on after a fault, for a graph to look at: a layer that is wrong, or reads what such a layer makes, becomes
+    Opaque with tops of UNKNOWN shape, and the graph's `faults` tell why.
     Raises: NetError for the first layer that is wrong, or for all layers of an unknown type together.
     """
     if phase not in ("TRAIN", "TEST"):
@@ -45,13 +49,23 @@ def build(
             layers.append(m)
         else:
             absent.update(dict.fromkeys(m.top, m))
-    _known_types(layers)
-    builder = _Builder(given, absent)
+    builder = _Builder(given, absent, _unknown_types(layers))
+    if builder.faults and not partial:
+        raise NetError.join(builder.faults)
     for m in layers:
         if not m.has("phase"):
             m.raw.phase = 0 if phase == "TRAIN" else 1
-        with _Placed(m), python_allowed(allow_python):
-            builder.add(m)
+        if builder.is_opaque(m):
+            builder.add_opaque(m)
+            continue
+        try:
+            with _Placed(m), python_allowed(allow_python):
+                builder.add(m)
+        except NetError as e:
+            if not partial:
+                raise
+            builder.faults.append(e)
+            builder.add_opaque(m)
     unused = [name for name in given if name not in builder.fed]
     if unused:
         got = ", ".join(builder.fed) or "none"
@@ -60,7 +74,7 @@ def build(
         shown = ", ".join(users[:4]) + (f" and {len(users) - 4} more" if len(users) > 4 else "")
         warnings.warn(f"{settings} has no effect on {kind} layers: {shown}", NetWarning, stacklevel=2)
     outputs = tuple(v for v in builder.values.values() if v in builder.unread)
-    return Graph(msg.name, tuple(builder.nodes), outputs, phase).check()
+    return Graph(msg.name, tuple(builder.nodes), outputs, phase, tuple(builder.faults)).check()
 
 
 def reshape(graph: Graph, inputs: Mapping[str, Shape]) -> Graph:
@@ -118,8 +132,8 @@ def included(m: Msg, phase: str, level: int, stages: frozenset[str]) -> bool:
     return not any(met(rule) for rule in m.exclude)
 
 
-def _known_types(layers: list[Msg]) -> None:
-    """Raises: NetError that tells of each unknown type once, at its first layer."""
+def _unknown_types(layers: list[Msg]) -> list[NetError]:
+    """A fault for each unknown type, at its first layer."""
     unknown: dict[str, list[Msg]] = {}
     for m in layers:
         if m.type not in registry:
@@ -131,8 +145,7 @@ def _known_types(layers: list[Msg]) -> None:
         more = f", as {len(users) - 1} more of the net's layers have" if len(users) > 1 else ""
         hint = f'did you mean "{near[0]}"?' if near else "a layer of your own can be added: see CONTRIBUTING.md"
         faults.append(NetError(what + more, at=users[0].at("type"), layer=_title(users[0]), hint=hint))
-    if faults:
-        raise NetError.join(faults)
+    return faults
 
 
 def _title(m: Msg) -> str:
@@ -173,8 +186,9 @@ def _find(m: Msg, name: str) -> Span | None:
 class _Builder:
     """The nodes so far, and the last version of each blob."""
 
-    def __init__(self, given: Mapping[str, Shape], absent: Mapping[str, Msg]) -> None:
+    def __init__(self, given: Mapping[str, Shape], absent: Mapping[str, Msg], faults: list[NetError]) -> None:
         self.given = given
+        self.faults = faults
         self.absent = absent  # blobs that layers of other states make
         self.fed: list[str] = []
         self.idle: dict[tuple[str, str], list[str]] = {}  # (settings, layer type that has no use for them): layers
@@ -210,9 +224,27 @@ class _Builder:
             propagate=_propagate(m, len(bottoms)),
             at=m.at(),
         )
+        self.place(node)
+
+    def is_opaque(self, m: Msg) -> bool:
+        """Whether a layer cannot be understood before it is read: for its type, or for what it reads."""
+        sources = (self.values.get(name) for name in m.bottom)
+        return m.type not in registry or any(v is not None and v.shape == UNKNOWN for v in sources)
+
+    def add_opaque(self, m: Msg) -> None:
+        """Place a layer as Opaque, with those of its bottoms that exist."""
+        bottoms = tuple(self.values[name] for name in m.bottom if name in self.values)
+        tops = []
+        for name in dict.fromkeys(m.top):
+            old = self.values.get(name)
+            tops.append(Value(name, old.version + 1 if old else 0, UNKNOWN))
+        self.place(Node(m.name, Opaque.read(m, ()), bottoms, tuple(tops), at=m.at()))
+
+    def place(self, node: Node) -> None:
+        """Put a node after those so far."""
         self.nodes.append(node)
-        self.unread.difference_update(bottoms)
-        for value in tops:
+        self.unread.difference_update(node.bottoms)
+        for value in node.tops:
             self.values[value.blob] = value
             self.makers[value] = node
             self.unread.add(value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Span
+from .errors import NetError, Span
 
 if TYPE_CHECKING:
     from .layers.base import Layer
@@ -19,9 +19,30 @@ Shapes = tuple[Shape, ...]
 Array = NDArray[np.floating]
 
 
+class _Unknown(tuple[int, ...]):
+    """The type of UNKNOWN, which equals itself only: a scalar's shape is empty as well."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unknown)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(_Unknown)
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Shape = _Unknown()  # the shape of what a layer makes that cannot be understood; in partial graphs only
+
+
 def dims(shape: Shape) -> str:
-    """A shape as people write it: `1 x 3 x 224 x 224`; a scalar is `()`."""
-    return " x ".join(map(str, shape)) if shape else "()"
+    """A shape as people write it: `1 x 3 x 224 x 224`; a scalar is `()`, and `?` is not known."""
+    return "?" if shape == UNKNOWN else " x ".join(map(str, shape)) if shape else "()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +113,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A net for one NetState. `nodes` are in execution order; `outputs` are the values that nobody reads."""
+    """A net for one NetState. `nodes` are in execution order; `outputs` are the values that nobody reads.
+
+    faults: what is wrong with the net, in a graph that was built in part; such a graph is for looking at.
+    """
 
     name: str
     nodes: tuple[Node, ...]
     outputs: tuple[Value, ...]
     phase: str = "TEST"
+    faults: tuple[NetError, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.nodes))

@@ -329,6 +329,8 @@ def compile(
     else:
         msg = load(source) if isinstance(source, str | os.PathLike) else source
         graph = build(msg, phase, level, stages, inputs, allow_python)
+    if graph.faults:
+        raise NetError.join(graph.faults)
     graph = _selected(graph, outputs)
     where = _device(device)
     _check_memory(graph, where)

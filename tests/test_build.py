@@ -5,6 +5,7 @@ import pytest
 import netcompiler
 from netcompiler.builder import reshape
 from netcompiler.errors import NetError
+from netcompiler.graph import UNKNOWN
 
 X = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } } }\n'
 CONV = 'type: "Convolution" convolution_param { num_output: 5 kernel_size: 3 }'
@@ -166,3 +167,33 @@ def test_settings_for_another_type_are_told():
     text = X + 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" pooling_param { kernel_size: 2 } }'
     with pytest.warns(netcompiler.NetWarning, match="pooling_param has no effect on ReLU layers: r"):
         graph(text)
+
+
+def test_partial_graphs_go_on_elsewhere():
+    text = (
+        X
+        + f"""
+layer {{ name: "p" type: "Permute" bottom: "x" top: "p" }}
+layer {{ name: "c" bottom: "x" top: "c" {CONV} }}
+layer {{ name: "r" type: "ReLU" bottom: "p" top: "p" }}
+layer {{ name: "k" bottom: "x" top: "k" {CONV.replace("3", "9")} }}
+layer {{ name: "s" type: "ReLU" bottom: "nothing" top: "s" }}
+"""
+    )
+    built = graph(text, partial=True)
+    assert [v.shape for n in built.nodes for v in n.tops] == [
+        (2, 3, 7, 5),
+        UNKNOWN,
+        (2, 5, 5, 3),
+        UNKNOWN,
+        UNKNOWN,
+        UNKNOWN,
+    ]
+    assert str(built.nodes[1]) == "p = Permute(x)  # p: ?" and str(built.nodes[3]).startswith("p' = ReLU(p)")
+    assert [f.what.split('"')[0] for f in built.faults] == [
+        "unknown layer type ",
+        "the kernel is larger than the padded image",
+        "unknown bottom ",
+    ]
+    with pytest.raises(NetError, match="unknown layer type"):
+        netcompiler.compile(built)
