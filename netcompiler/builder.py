@@ -6,14 +6,17 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
+from operator import index
 from typing import Any
 
 from .errors import NetError, NetWarning, Span, nearest
+from .forks import settle
 from .graph import UNKNOWN, Graph, Node, ParamSpec, Shape, Shapes, Value, dims
 from .layers import Layer, registry
 from .layers.base import ANY, MAX_COUNT, InputLayer
 from .layers.opaque import Opaque
 from .layers.python import allow_python as python_allowed
+from .schema import NetParameter
 from .text import Msg
 from .upgrade import upgrade
 
@@ -40,16 +43,19 @@ def build(
     """
     if phase not in ("TRAIN", "TEST"):
         raise NetError("unknown phase", expected="TRAIN or TEST", got=phase)
+    if not isinstance(Msg.of(msg).raw, NetParameter):
+        raise NetError("no net to build", expected="a NetParameter, as load and parse give it", got=type(msg).__name__)
     msg = upgrade(msg)  # a copy, so that it may be written to
     given = _checked_inputs(inputs or {})
-    state = (phase, level or msg.state.level, frozenset((*msg.state.stage, *stages)))
+    state = net_state(msg, phase, level, stages)
     layers, absent = [], {}
     for m in msg.layer:
         if included(m, *state):
             layers.append(m)
         else:
             absent.update(dict.fromkeys(m.top, m))
-    builder = _Builder(given, absent, _unknown_types(layers))
+    settle(msg, layers)
+    builder = _Builder(given, layers, absent, msg.force_backward)
     if builder.faults and not partial:
         raise NetError.join(builder.faults)
     for m in layers:
@@ -74,7 +80,7 @@ def build(
         shown = ", ".join(users[:4]) + (f" and {len(users) - 4} more" if len(users) > 4 else "")
         warnings.warn(f"{settings} has no effect on {kind} layers: {shown}", NetWarning, stacklevel=2)
     outputs = tuple(v for v in builder.values.values() if v in builder.unread)
-    return Graph(msg.name, tuple(builder.nodes), outputs, phase, tuple(builder.faults)).check()
+    return Graph(msg.name, tuple(builder.settled()), outputs, phase, tuple(builder.faults)).check()
 
 
 def reshape(graph: Graph, inputs: Mapping[str, Shape]) -> Graph:
@@ -106,11 +112,22 @@ def reshape(graph: Graph, inputs: Mapping[str, Shape]) -> Graph:
 
 
 def _checked_inputs(inputs: Inputs) -> dict[str, Shape]:
-    given = {name: tuple(int(d) for d in shape) for name, shape in inputs.items()}
-    for name, shape in given.items():
-        if not shape or min(shape) < 1:
-            raise NetError(f'the shape given for "{name}" is not usable', expected="positive dims", got=dims(shape))
+    given = {}
+    for name, shape in inputs.items():
+        try:
+            given[name] = tuple(index(d) for d in shape)
+        except TypeError:
+            given[name] = ()
+        if not given[name] or min(given[name]) < 1:
+            got = dims(given[name]) if given[name] else f"{shape!r:.60}"
+            raise NetError(f'the shape given for "{name}" is not usable', expected="positive dims", got=got)
     return given
+
+
+def net_state(net: Msg, phase: str, level: int, stages: Iterable[str]) -> tuple[str, int, frozenset[str]]:
+    """Phase, level and stages that the layers' rules see: those given, and those of the net's own `state`."""
+    stages = (stages,) if isinstance(stages, str) else stages
+    return phase, level or net.state.level, frozenset((*net.state.stage, *stages))
 
 
 def included(m: Msg, phase: str, level: int, stages: frozenset[str]) -> bool:
@@ -186,9 +203,13 @@ def _find(m: Msg, name: str) -> Span | None:
 class _Builder:
     """The nodes so far, and the last version of each blob."""
 
-    def __init__(self, given: Mapping[str, Shape], absent: Mapping[str, Msg], faults: list[NetError]) -> None:
+    def __init__(
+        self, given: Mapping[str, Shape], layers: list[Msg], absent: Mapping[str, Msg], force_backward: bool
+    ) -> None:
         self.given = given
-        self.faults = faults
+        self.faults = _unknown_types(layers)
+        self.named = {name for m in layers for name in (*m.bottom, *m.top)}
+        self.force_backward = force_backward
         self.absent = absent  # blobs that layers of other states make
         self.fed: list[str] = []
         self.idle: dict[tuple[str, str], list[str]] = {}  # (settings, layer type that has no use for them): layers
@@ -196,7 +217,8 @@ class _Builder:
         self.values: dict[str, Value] = {}
         self.makers: dict[Value, Node] = {}
         self.unread: set[Value] = set()
-        self.shared: dict[str, tuple[ParamSpec, Shape, str]] = {}
+        self.shared: dict[str, tuple[Shape, str]] = {}  # by param name: the shape, and the first layer that has it
+        self.multipliers: dict[tuple[str, str], tuple[float, str]] = {}  # those of shared params, and who gives them
 
     def add(self, m: Msg) -> None:
         cls = registry[m.type]
@@ -221,7 +243,7 @@ class _Builder:
             tops,
             self.params(m, layer, shapes),
             loss_weights=_loss_weights(m, layer, len(tops)),
-            propagate=_propagate(m, len(bottoms)),
+            propagate=_propagate(m, layer, len(bottoms), self.force_backward),
             at=m.at(),
         )
         self.place(node)
@@ -273,13 +295,18 @@ class _Builder:
             return Value(self.anonymous(m), 0, shape)
         name = m.top[i]
         old = self.values.get(name)
+        if name in m.top[:i]:
+            raise NetError(f'top "{name}" is named twice', at=m.at("top", i))
         if old is None:
-            if name in m.top[:i]:
-                raise NetError(f'top "{name}" is named twice', at=m.at("top", i))
             return Value(name, 0, shape)
-        if i < len(m.bottom) and m.bottom[i] == name:
-            return Value(name, old.version + 1, shape)
         first = self.makers[old]
+        if i < len(m.bottom) and m.bottom[i] == name:
+            if any(w for v, w in zip(first.tops, first.loss_weights) if v == old):
+                what = f'"{name}" carries a loss weight, and this layer writes over it'
+                raise NetError(
+                    what, at=m.at("top", i), got=f"the loss of {first.title}", hint="give the top another name"
+                )
+            return Value(name, old.version + 1, shape)
         raise NetError(
             f'top "{name}" is made by two layers',
             at=m.at("top", i),
@@ -290,7 +317,7 @@ class _Builder:
     def anonymous(self, m: Msg) -> str:
         """The name for a top that the net leaves unnamed: the layer's, made unique."""
         name = m.name or m.type
-        while name in self.values or name in m.top:
+        while name in self.values or name in self.named:
             name += "_"
         return str(name)
 
@@ -312,16 +339,16 @@ class _Builder:
             if p is None:
                 found.append(ParamSpec())
                 continue
-            param = ParamSpec(p.name, p.lr_mult, p.decay_mult, p.enum("share_mode") == "PERMISSIVE")
-            found.append(self.share(p, param, spec.shape, _title(m)) if param.name else param)
+            gradient = p.lr_mult != 0 or self.force_backward
+            param = ParamSpec(p.name, p.lr_mult, p.decay_mult, p.enum("share_mode") == "PERMISSIVE", gradient)
+            if param.name:
+                self.share(p, param, spec.shape, _title(m))
+            found.append(param)
         return tuple(found)
 
-    def share(self, p: Msg, param: ParamSpec, shape: Shape, title: str) -> ParamSpec:
-        """A named param: the first layer that names it owns the array; multipliers must agree where both give them."""
-        if param.name not in self.shared:
-            self.shared[param.name] = (param, shape, title)
-            return param
-        owner, first, maker = self.shared[param.name]
+    def share(self, p: Msg, param: ParamSpec, shape: Shape, title: str) -> None:
+        """A named param: the first layer that names it owns the array; multipliers must agree where several give them."""
+        first, maker = self.shared.setdefault(param.name, (shape, title))
         fits = prod(shape) == prod(first) if param.permissive else shape == first
         if not fits:
             raise NetError(
@@ -332,12 +359,23 @@ class _Builder:
                 hint=None if param.permissive else "share_mode: PERMISSIVE asks for equal counts only",
             )
         for field in ("lr_mult", "decay_mult"):
-            if p.has(field) and getattr(owner, field) != getattr(param, field):
-                expected = f"{getattr(owner, field):g}, as in {maker}"
-                got = f"{getattr(param, field):g}"
+            if not p.has(field):
+                continue
+            value = getattr(param, field)
+            given, maker = self.multipliers.setdefault((param.name, field), (value, title))
+            if given != value:
                 what = f'shared param "{param.name}" has another {field} here'
-                raise NetError(what, at=p.at(field), expected=expected, got=got)
-        return replace(param, lr_mult=owner.lr_mult, decay_mult=owner.decay_mult)
+                raise NetError(what, at=p.at(field), expected=f"{given:g}, as in {maker}", got=f"{value:g}")
+
+    def settled(self) -> Iterator[Node]:
+        """The nodes; their shared params have the multipliers that one of the layers gives."""
+        for node in self.nodes:
+            params = []
+            for param in node.params:
+                lr, _ = self.multipliers.get((param.name, "lr_mult"), (param.lr_mult, ""))
+                decay, _ = self.multipliers.get((param.name, "decay_mult"), (param.decay_mult, ""))
+                params.append(replace(param, lr_mult=lr, decay_mult=decay))
+            yield replace(node, params=tuple(params))
 
 
 def _count(m: Msg, name: str, allowed: tuple[int, int]) -> None:
@@ -372,12 +410,14 @@ def _loss_weights(m: Msg, layer: Layer, n_tops: int) -> tuple[float, ...]:
     return (1.0,) + (0.0,) * (n_tops - 1) if layer.is_loss else (0.0,) * n_tops
 
 
-def _propagate(m: Msg, n_bottoms: int) -> tuple[bool, ...]:
+def _propagate(m: Msg, layer: Layer, n_bottoms: int, forced: bool) -> tuple[bool, ...]:
+    """Into which bottoms gradient flows. `force_backward` overrides the layer's own word, except on labels and the like."""
     given = list(m.propagate_down)
     if given and len(given) != n_bottoms:
         at, got = m.at("propagate_down"), len(given)
         raise NetError("propagate_down needs one value per bottom", at=at, expected=n_bottoms, got=got)
-    return tuple(map(bool, given)) or (True,) * n_bottoms
+    fixed = {i % n_bottoms for i in layer.no_gradient} if given else set()
+    return tuple(bool(flows) or (forced and i not in fixed) for i, flows in enumerate(given)) or (True,) * n_bottoms
 
 
 def _all_settings_read(m: Msg, cls: type[Layer]) -> None:
@@ -396,8 +436,8 @@ def _idle(m: Msg, cls: type[Layer]) -> list[str]:
     """The settings meant for other layer types, which Caffe passes over as well."""
     if cls.is_input:
         return []
-    set_ = [d.name for d, _ in m.raw.ListFields() if d.name.endswith("_param")]
-    return [name for name in set_ if name not in m.read and name not in cls.ignored]
+    unread = [d for d, _ in m.raw.ListFields() if d.name.endswith("_param") and d.name not in m.read | cls.ignored]
+    return [d.name for d in unread if any(f.name not in cls.ignored for f, _ in getattr(m.raw, d.name).ListFields())]
 
 
 def _unread(part: Msg, cls: type[Layer]) -> Iterator[str]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A place in a text file; line and column count from 1, `excerpt` is the line itself."""
+    """A place in a text file; line and column count from 1, `excerpt` is the line itself.
+
+    `last` is the line where the message that begins here ends; 0 where no message begins.
+    """
 
     file: str
     line: int
     column: int
     excerpt: str = ""
+    last: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"

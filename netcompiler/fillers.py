@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from .errors import NetError, nearest
-from .graph import Array, Shape
+from .gabor import SIZES as GABOR_SIZES, filters as gabor_filters
+from .graph import Array, Shape, dims
 from .text import Msg
 
 
@@ -20,7 +21,7 @@ class Filler:
     constant: value.  uniform: [min, max).  gaussian: mean, std; with sparse >= 0 each of an output's inputs is kept with
     probability sparse / fan-out axis length.  xavier: uniform of variance 1 / n.  msra: normal of variance 2 / n; n is
     fan in, fan out or their average by variance_norm.  positive_unitball: uniform [0, 1), each row scaled to sum 1.
-    bilinear: the kernel that upsamples by linear interpolation.
+    bilinear: the kernel that upsamples by linear interpolation.  gabor (Intel Caffe): fixed first filters, see gabor.py.
     Source: Caffe, include/caffe/filler.hpp; Glorot & Bengio 2010; He et al. 2015, eq. 10.
     """
 
@@ -44,8 +45,10 @@ class Filler:
                 expected=", ".join(_FILL),
                 hint=f'did you mean "{near[0]}"?' if near else None,
             )
-        if msg.has("sparse") and msg.type != "gaussian":
+        if msg.sparse != -1 and msg.type != "gaussian":
             raise NetError(f'sparse is not supported for the filler "{msg.type}"', at=msg.at("sparse"))
+        if msg.scale != 1:
+            raise NetError("scale, Intel Caffe's, is not supported", at=msg.at("scale"), expected="1", got=msg.scale)
         if msg.sparse < -1:
             raise NetError("sparse cannot be negative", at=msg.at("sparse"), got=msg.sparse)
         if msg.type == "gaussian" and msg.std < 0:
@@ -54,14 +57,15 @@ class Filler:
 
     def fill(self, shape: Shape, rng: np.random.Generator) -> Array:
         """A new float32 array. Raises: NetError where the filler cannot make this shape."""
-        return _FILL[self.type](self, shape, rng).astype(np.float32, copy=False)
+        return np.asarray(_FILL[self.type](self, shape, rng), np.float32)
 
     def fan(self, shape: Shape) -> float:
         """n of xavier and msra. Caffe: fan in = count / shape[0], fan out = count / shape[1] (1-D: the count)."""
         count = prod(shape)
         fan_in = count / max(shape[0], 1) if shape else count
         fan_out = count / max(shape[1], 1) if len(shape) > 1 else count
-        return {"FAN_IN": fan_in, "FAN_OUT": fan_out}.get(self.variance_norm, (fan_in + fan_out) / 2)
+        n = {"FAN_IN": fan_in, "FAN_OUT": fan_out}.get(self.variance_norm, (fan_in + fan_out) / 2)
+        return n or 1.0  # a blob without values has no fan
 
 
 def _constant(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
@@ -91,7 +95,7 @@ def _msra(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
 
 def _positive_unitball(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
     values = rng.random(shape, np.float32)
-    rows = values.reshape(shape[0] if shape else 1, -1)
+    rows = values.reshape(shape[0] if shape else 1, prod(shape[1:]))
     rows /= rows.sum(1, keepdims=True)
     return values
 
@@ -106,6 +110,15 @@ def _bilinear(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
     return np.broadcast_to(np.outer(line, line), shape).astype(np.float32)
 
 
+def _gabor(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
+    made = gabor_filters(shape[0], shape[3]) if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3] else None
+    if made is None:
+        raise NetError(
+            "the gabor filler does not make this shape", expected=GABOR_SIZES, got=f"blob of shape {dims(shape)}"
+        )
+    return made
+
+
 _FILL = {
     "constant": _constant,
     "uniform": _uniform,
@@ -114,4 +127,6 @@ _FILL = {
     "msra": _msra,
     "positive_unitball": _positive_unitball,
     "bilinear": _bilinear,
+    "gabor": _gabor,
 }
+TYPES = tuple(_FILL)

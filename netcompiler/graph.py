@@ -62,12 +62,14 @@ class ParamSpec:
     """How one learned blob of a node trains, and the name that it is shared under (empty: not shared).
 
     `permissive` sharing asks for equal counts only; the borrower sees the owner's array in its own shape.
+    gradient: whether it is computed at all. Caffe leaves it out for lr_mult 0, unless the net says force_backward.
     """
 
     name: str = ""
     lr_mult: float = 1.0
     decay_mult: float = 1.0
     permissive: bool = False
+    gradient: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,7 @@ class LayerModule(nn.Module):
         for (name, spec), array, param in zip(specs.items(), node.blobs, node.params, strict=True):
             tensor = _owned(array).to(device, dtype)
             if spec.learned:
-                # Caffe computes no gradient for a blob that lr_mult 0 freezes.
-                self.register_parameter(name, nn.Parameter(tensor, requires_grad=param.lr_mult != 0))
+                self.register_parameter(name, nn.Parameter(tensor, requires_grad=param.gradient))
             else:
                 self.register_buffer(name, tensor)
         if fills_itself(node.layer):
@@ -50,10 +50,13 @@ class LayerModule(nn.Module):
         return tops[0] if isinstance(tops, tuple) and len(tops) == 1 else tops
 
     def borrow(self, name: str, owner: LayerModule, theirs: str) -> None:
-        """Use a blob of another module in place of an own one, in the own one's shape."""
-        shape = tuple(getattr(self, name).shape)
-        if shape == tuple(getattr(owner, theirs).shape):
-            setattr(self, name, getattr(owner, theirs))
+        """Use a blob of another module in place of an own one, in the own one's shape.
+
+        A parameter of the same shape stands in both modules. A buffer does not: `net.to(...)` would make two of it.
+        """
+        shape, shared = tuple(getattr(self, name).shape), getattr(owner, theirs)
+        if shape == tuple(shared.shape) and isinstance(shared, nn.Parameter):
+            setattr(self, name, shared)
         else:
             delattr(self, name)
             self.borrowed[name] = (owner, theirs, shape)
@@ -114,7 +117,8 @@ class CompiledNet(nn.Module):
         self.source = source
         self.optimized = optimize and source.phase == "TEST"
         self.graph = passes.run(source) if self.optimized else source
-        taken = set(dir(self)) | {"_run", "code"}
+        self._seen = {tuple(v.shape for v in self.graph.inputs())}
+        taken = set(dir(self)) | {"_run", "attributes", "code"}
         self.attributes = identifiers([n.name or n.layer.kind for n in self.graph.nodes], taken)
         owners = self.graph.owners()
         for i, (node, attribute) in enumerate(zip(self.graph.nodes, self.attributes, strict=True)):
@@ -130,14 +134,13 @@ class CompiledNet(nn.Module):
             self.source = self.graph
         self.code = forward_source(self.graph, self.attributes)
         self._load_code()
-        self._seen = {tuple(v.shape for v in self.graph.inputs())}
         self.train(source.phase == "TRAIN")
 
     def _share(self, node: Node, module: LayerModule, owners: Mapping[str, tuple[Node, int]]) -> None:
         """Give a module the arrays that earlier nodes own."""
-        for name, param in zip(node.layer.blobs(node.bottom_shapes), node.params, strict=True):
-            owner, index = owners.get(param.name, (node, 0))
-            if owner is not node:
+        for i, (name, param) in enumerate(zip(node.layer.blobs(node.bottom_shapes), node.params, strict=True)):
+            owner, index = owners.get(param.name, (node, i))
+            if (owner, index) != (node, i):
                 theirs = list(owner.layer.blobs(owner.bottom_shapes))[index]
                 module.borrow(name, getattr(self, self.attributes[self.graph.nodes.index(owner)]), theirs)
 
@@ -167,7 +170,7 @@ class CompiledNet(nn.Module):
         """The type of the net's arrays."""
         return self._like.dtype
 
-    def forward(self, *feeds: Any, **named: Any) -> dict[str, Tensor]:
+    def forward(self, /, *feeds: Any, **named: Any) -> dict[str, Tensor]:
         """Run the net. Inputs in the net's order, or by blob name: tensors or numpy arrays, N x C x H x W for images.
 
         Returns: the outputs by blob name. An input may have another shape than at compile time.
@@ -204,7 +207,7 @@ class CompiledNet(nn.Module):
 
     def _tensor(self, x: Any, value: Value) -> Tensor:
         """An input on the net's device and in its type. Labels keep theirs: bfloat16 cannot tell class 999 from 1000."""
-        tensor = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        tensor = x if isinstance(x, Tensor) else _fed(x, value)
         return tensor.to(self.device) if self.is_label(value) else tensor.to(self.device, self.dtype)
 
     def is_label(self, value: Value) -> bool:
@@ -285,6 +288,17 @@ class CompiledNet(nn.Module):
                 yield node, [getattr(self, attribute).held(name) for name in names]
 
 
+def _fed(x: Any, value: Value) -> Tensor:
+    """What a caller feeds, other than a tensor. Copied where torch cannot look at it in place: a view that runs
+    backwards (RGB to BGR), memory that may not be written, another byte order."""
+    try:
+        array = np.asarray(x)
+        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    except (TypeError, ValueError):
+        got = f"{type(x).__name__} {x!r:.40}"
+        raise NetError(f'input "{value.blob}" is no array of numbers', expected=dims(value.shape), got=got) from None
+
+
 compile_text = compile  # the builtin, before our own function takes its name
 
 
@@ -324,24 +338,41 @@ def compile(
     progress: called with (what, done, of how many).
     Raises: NetError for whatever is wrong in the files or the arguments.
     """
-    if isinstance(source, Graph):
-        graph = source
-    else:
-        msg = load(source) if isinstance(source, str | os.PathLike) else source
-        graph = build(msg, phase, level, stages, inputs, allow_python)
-    if graph.faults:
-        raise NetError.join(graph.faults)
-    graph = _selected(graph, outputs)
+    whole = _graph(source, phase, level, stages, inputs, allow_python)
+    if whole.faults:
+        raise NetError.join(whole.faults)
+    graph = _selected(whole, outputs)
     where = _device(device)
     _check_memory(graph, where)
     blobs = None if weights is None else _read(weights)
+    if blobs and len(graph.nodes) < len(whole.nodes):  # weights of layers left out are not told of as unknown
+        left_out = {n.name for n in whole.nodes} - {n.name for n in graph.nodes}
+        blobs = {name: arrays for name, arrays in blobs.items() if name not in left_out}
     if not any(n.blobs for n in graph.nodes) or blobs is not None:
         graph = weights_.bind(graph, blobs or {}, policy=weights_policy, seed=seed, warn=blobs is not None)
     return CompiledNet(graph, device=where, dtype=_dtype(dtype), optimize=optimize, progress=progress)
 
 
+def _graph(
+    source: Source, phase: str, level: int, stages: Iterable[str], inputs: Inputs | None, allow_python: bool
+) -> Graph:
+    """The graph of what `compile` is given. Raises: NetError where a Graph comes with what only building can use."""
+    if isinstance(source, Graph):
+        if level or tuple(stages) or inputs or allow_python or phase not in ("TEST", source.phase):
+            hint = "give phase, level, stages, inputs and allow_python to build, or give compile the message"
+            raise NetError("this Graph is built already", at=source.name, hint=hint)
+        return source
+    msg = load(source) if isinstance(source, str | os.PathLike) else source
+    return build(msg, phase, level, stages, inputs, allow_python)
+
+
 def _read(weights: Weights | Sequence[Weights]) -> Mapping[str, Sequence[Array]]:
-    several = [weights] if isinstance(weights, str | os.PathLike | Mapping) else weights
+    if isinstance(weights, Mapping):
+        return weights
+    several = [weights] if isinstance(weights, str | os.PathLike) else weights
+    if not isinstance(several, Sequence) or not all(isinstance(w, str | os.PathLike | Mapping) for w in several):
+        expected = "a path, a dict {layer: [arrays]}, or a list of these"
+        raise NetError("no weights to read", expected=expected, got=f"{weights!r:.60}")
     return merge(weights_.read_weights(w) if isinstance(w, str | os.PathLike) else w for w in several)
 
 
@@ -351,10 +382,10 @@ def _selected(graph: Graph, outputs: Iterable[str] | None) -> Graph:
         losses = (v for n in graph.nodes for v, w in zip(n.tops, n.loss_weights, strict=True) if w)
         return replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *losses))))
     values = []
-    for blob in outputs:
+    for blob in (outputs,) if isinstance(outputs, str) else outputs:
         value = graph.last(blob)
         if value is None:
-            near = nearest(blob, graph.blobs(), 3)
+            near = nearest(str(blob), graph.blobs(), 3)
             hint = f"did you mean {' or '.join(near)}?" if near else None
             expected = f"one of its {len(graph.blobs())} blobs"
             raise NetError(f'the net has no blob "{blob}"', hint=hint, expected=expected)
@@ -367,8 +398,8 @@ def _device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as e:
+        torch.empty(0, device=found).cpu()  # to the CPU, since torch.device("meta") takes anything and gives nothing
+    except (RuntimeError, AssertionError, TypeError) as e:
         raise NetError(f"device {device} cannot be used", got=str(e).splitlines()[0], hint="cpu always works") from None
     return found
 
@@ -377,26 +408,30 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype
     if dtype is not None and dtype not in DTYPES:
         raise NetError("unknown dtype", expected=", ".join(DTYPES), got=dtype)
-    return DTYPES[dtype or "float32"]
+    return DTYPES[str(dtype or "float32")]
 
 
 def _check_memory(graph: Graph, device: torch.device) -> None:
     """Raises: NetError when weights and the largest activation cannot fit: better than to be killed half-way."""
-    if device.type == "cuda":
-        limit = torch.cuda.mem_get_info(device)[1]
-    else:
-        if not hasattr(os, "sysconf"):  # Windows does not tell in this way
-            return
-        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = memory(device)
     learned = 4 * sum(s.count for n in graph.nodes for s in n.layer.blobs(n.bottom_shapes).values())
     largest = 4 * max((_count(v.shape) for n in graph.nodes for v in n.tops), default=0)
     if learned + largest > limit:
         got = f"{learned / 1e9:,.1f} GB of weights and {largest / 1e9:,.1f} GB for the largest blob"
         raise NetError("the net does not fit into memory", at=graph.name, expected=f"{limit / 1e9:,.1f} GB", got=got)
+
+
+def memory(device: torch.device) -> float:
+    """The bytes of memory that a device has in all; infinite where it does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    if not hasattr(os, "sysconf"):  # Windows does not tell in this way
+        return inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _count(shape: Shape) -> int:

@@ -10,7 +10,7 @@ import contextlib
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -35,6 +35,10 @@ class Marks:
     def copy(self) -> Marks:
         """Marks of their own, down to the last field."""
         return Marks(self.at, {name: [m.copy() for m in places] for name, places in self.fields.items()})
+
+
+class Unreadable(NetError):
+    """A fault after which nothing more of the text could be made out."""
 
 
 def read(text: str, raw: Any, file: str, faults: list[NetError] | None = None) -> Marks:
@@ -179,12 +183,12 @@ class _Reader:
         number = bisect_right(self.starts, offset)
         return Span(self.file, number, offset - self.starts[number - 1] + 1, self.lines[number - 1])
 
-    def fault(self, what: str, offset: int, **more: Any) -> None:
-        self.faults.append((offset, NetError(what, at=self.span(offset), **more)))
+    def fault(self, what: str, offset: int, kind: type[NetError] = NetError, **more: Any) -> None:
+        self.faults.append((offset, kind(what, at=self.span(offset), **more)))
 
     def stop(self, what: str, offset: int, **more: Any) -> _Stop:
         """A fault after which nothing more can be made out, to be raised."""
-        self.fault(what, offset, **more)
+        self.fault(what, offset, Unreadable, **more)
         return _Stop()
 
     def found(self) -> list[NetError]:
@@ -315,6 +319,9 @@ class _Reader:
             )
             self.message(child, marks)
             self.open.pop()
+            if marks.at is not None:
+                closing = self.tokens[self.next - 1][2]
+                marks.at = replace(marks.at, last=bisect_right(self.starts, closing))
             return
         start = self.next
         text = self.scalar(known)
@@ -433,6 +440,19 @@ def _unescaped(m: re.Match[str]) -> bytes:
     if octal or hexadecimal:
         return bytes([int(octal, 8) if octal else int(hexadecimal, 16)])
     return chr(int(unicode[0] or unicode[1] or "", 16)).encode()
+
+
+def extent(line: str, column: int) -> int:
+    """The column at which what stands at a place ends: a field with its value on the same line, or else one token.
+
+    >>> extent("  pad: 1 stride: 2", 3), extent("layer { }", 1)
+    (9, 6)
+    """
+    found = [m for m in _TOKEN.finditer(line, column - 1) if m.lastgroup != "skip"][:3]
+    if not found or found[0].start() != column - 1:
+        return column
+    is_field = found[0].lastgroup == "word" and len(found) == 3 and found[1].group() == ":"
+    return (found[2] if is_field and found[2].lastgroup != "mark" else found[0]).end() + 1
 
 
 # Fields of the old `layers` that today's `layer` writes in another way.

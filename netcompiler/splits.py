@@ -65,6 +65,61 @@ def insert_splits(net: Msg) -> Msg:
     return Msg(made.raw, Marks(net.marks.at, {**net.marks.fields, "layer": marks}))
 
 
+def without_splits(net: Msg) -> Msg:
+    """The net without the Split layers that Caffe put in when it saved it; the argument stays as it is.
+
+    Given:   a layer `.._split` of type Split, whose tops are named `.._split_..` (in old files the first one as its bottom)
+    Result:  readers of its tops read its bottom again, and a loss weight is back at the layer that makes that
+    When:    no layer in place has written that bottom again before they read it
+    """
+    made = net.copy()
+    layers = made.raw.layer
+    gone = _removable(layers)
+    behind = {top: layers[i].bottom[0] for i in gone for top in layers[i].top}
+    for i, raw in enumerate(layers):
+        if i in gone:
+            _give_back(layers, i)
+        raw.bottom[:] = [behind.get(blob, blob) for blob in raw.bottom]
+    kept = [i for i in range(len(layers)) if i not in gone]
+    marks = [made.layer[i].marks for i in kept]
+    fresh = [type(layers[i]).FromString(layers[i].SerializePartialToString()) for i in kept]
+    del layers[:]
+    layers.extend(fresh)
+    return Msg(made.raw, Marks(net.marks.at, {**net.marks.fields, "layer": marks}))
+
+
+def _removable(layers: Any) -> set[int]:
+    """The indices of Split layers whose readers may as well read what they split."""
+    found: dict[str, tuple[int, str, int]] = {}  # top of a split: its index, its bottom, and how often that was written
+    written: Counter[str] = Counter()
+    spoilt = set()
+    for i, raw in enumerate(layers):
+        for blob in raw.bottom:
+            if blob in found and written[found[blob][1]] != found[blob][2]:
+                spoilt.add(found[blob][0])
+        if raw.type == "Split" and raw.name.endswith("_split") and len(raw.bottom) == 1:
+            bottom = raw.bottom[0]
+            if all("_split_" in top or top == bottom for top in raw.top):
+                found.update((top, (i, bottom, written[bottom])) for top in raw.top if top != bottom)
+                continue
+        written.update(raw.top)
+    return {i for i, _, _ in found.values()} - spoilt
+
+
+def _give_back(layers: Any, split: int) -> None:
+    """A loss weight that a split's first top carries goes to the layer that makes its bottom."""
+    raw = layers[split]
+    if not any(raw.loss_weight):
+        return
+    for maker in reversed(layers[:split]):
+        tops = list(maker.top)
+        if raw.bottom[0] in tops:
+            weights = list(maker.loss_weight) or [0.0] * len(tops)
+            weights[tops.index(raw.bottom[0])] = raw.loss_weight[0]
+            maker.loss_weight[:] = weights
+            return
+
+
 def _readers(net: Msg) -> tuple[dict[Top, Top], Counter[Top], dict[Top, float]]:
     """The top behind each bottom; how often each top is used, as a loss too; the loss weights of tops."""
     last: dict[str, Top] = {blob: (-1, j) for j, blob in enumerate(net.input)}

@@ -36,6 +36,8 @@ class Msg:
         object.__setattr__(self, "_parts", {})
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python's own questions, such as deepcopy's, are about this object
+            raise AttributeError(name)
         value = getattr(self.raw, name)
         self.read.add(name)
         descriptor = self.raw.DESCRIPTOR.fields_by_name.get(name)
@@ -46,6 +48,9 @@ class Msg:
         if name not in self._parts:
             self._parts[name] = Msg(value, self.marks.of(name, 0))
         return self._parts[name]
+
+    def __reduce__(self) -> Any:
+        return _restored, (self.raw.DESCRIPTOR.full_name, self.raw.SerializePartialToString(), self.marks.copy())
 
     def parts(self) -> tuple[Msg, ...]:
         """The single messages inside this one that were looked at so far."""
@@ -91,6 +96,11 @@ class Msg:
         twin = type(self.raw)()
         twin.CopyFrom(self.raw)
         return Msg(twin, self.marks.copy())
+
+
+def _restored(name: str, data: bytes, marks: Marks) -> Msg:
+    """The message that `Msg.__reduce__` took apart, for pickle and copy."""
+    return Msg(schema.message(name.removeprefix("caffe.")).FromString(data), marks)
 
 
 class Repeated(Sequence[Msg]):
@@ -236,18 +246,23 @@ def read_text(path: str | os.PathLike[str]) -> str:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as e:  # ValueError: no path at all, such as one with a zero byte
         raise NetError(f"cannot be read: {getattr(e, 'strerror', None) or e}", at=at, hint=_neighbour(path)) from None
+    text = decoded(data, at)
+    if not re.sub(r"#[^\n]*", "", text).strip():
+        raise NetError(
+            "the file is empty" + (" but for comments" if text.strip() else ""), at=at, expected="a prototxt"
+        )
+    return text
+
+
+def decoded(data: bytes, at: str) -> str:
+    """The text that a prototxt file's bytes stand for. Raises: NetError for what is no text."""
     if data.startswith(b"\x89HDF"):
         raise NetError("an HDF5 file, where a prototxt (text) was expected", at=at, hint=_WEIGHTS_HINT)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise NetError("the text is in UTF-16", at=at, expected="UTF-8", hint="save it again as UTF-8")
     if re.search(rb"[\x00-\x08\x0e-\x1f]", data[: 1 << 16]):
         raise NetError("a binary file, where a prototxt (text) was expected", at=at, hint=_WEIGHTS_HINT)
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not re.sub(rb"#[^\n]*", b"", data).strip():
-        raise NetError(
-            "the file is empty" + (" but for comments" if data.strip() else ""), at=at, expected="a prototxt"
-        )
-    return data.decode(errors="netcompiler.latin-1")
+    return data.removeprefix(b"\xef\xbb\xbf").decode(errors="netcompiler.latin-1")
 
 
 # Bytes that are not UTF-8 become the characters that they are in Latin-1.

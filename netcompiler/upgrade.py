@@ -86,9 +86,9 @@ def upgrade_solver(msg: Msg) -> Msg:
         at, name = solver.at("solver_type"), solver.enum("solver_type")
         if solver.has("type"):
             raise NetError("type and solver_type are both given", at=at, hint="keep type: solver_type is its old form")
-        if name not in _SOLVER_TYPES:
-            raise NetError("Caffe has no such solver", at=at, expected=f"one of {', '.join(_SOLVER_TYPES)}", got=name)
-        solver.raw.type = _SOLVER_TYPES[name]
+        if name not in SOLVER_TYPES:
+            raise NetError("Caffe has no such solver", at=at, expected=f"one of {', '.join(SOLVER_TYPES)}", got=name)
+        solver.raw.type = SOLVER_TYPES[name]
         _move_marks(solver, "solver_type", solver, "type")
         _drop(solver, "solver_type")
     for name in ("train_net_param", "net_param", "test_net_param"):
@@ -100,7 +100,7 @@ def upgrade_solver(msg: Msg) -> Msg:
     return solver
 
 
-_SOLVER_TYPES = {
+SOLVER_TYPES = {
     "SGD": "SGD",
     "NESTEROV": "Nesterov",
     "ADAGRAD": "AdaGrad",

@@ -6,6 +6,7 @@ import mmap
 import os
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,14 +59,18 @@ def bind(
 ) -> Graph:
     """The graph with an array for every learned blob: the file's by layer name, else by the layer's filler.
 
+    An array that layers share is, as in Caffe, what the last of them in the file's order has.
     policy: what to do with weights that do not fit, as `Policy.read` takes it.
     warn: tell (NetWarning) which layers the file does not have, and which of its layers the net does not.
     Raises: NetError that lists every blob that does not fit.
     """
+    if seed < 0:
+        raise NetError("a seed cannot be negative", got=seed)
     binding = _Binding(graph, blobs, Policy.read(policy), seed)
     nodes = [binding.bound(node) for node in graph.nodes]
     if binding.faults:
         raise NetError.join(binding.faults)
+    nodes = [binding.settled(node) for node in nodes]
     binding.tell(missing=warn)
     return graph.with_nodes(nodes)
 
@@ -75,8 +80,10 @@ class _Binding:
 
     def __init__(self, graph: Graph, blobs: Mapping[str, Sequence[Array]], policy: Policy, seed: int) -> None:
         self.names = {n.name for n in graph.nodes}
+        self.twins = [name for name, count in Counter(n.name for n in graph.nodes if n.params).items() if count > 1]
         self.blobs, self.policy, self.seed = blobs, policy, seed
-        self.shared: dict[str, Array] = {}
+        self.places = {name: i for i, name in enumerate(blobs)}
+        self.shared: dict[str, tuple[int, Array]] = {}  # by param name: its layer's place in the file, or NOT_GIVEN
         self.faults: list[NetError] = []
         self.filled: list[str] = []
         self.skipped: list[str] = []
@@ -91,13 +98,22 @@ class _Binding:
         specs = node.layer.blobs(node.bottom_shapes)
         if not specs:
             return node
-        arrays = self.given(node, specs)
+        arrays, place = self.given(node, specs), self.places.get(node.name, NOT_GIVEN)
         if arrays is None:
-            arrays = self.own(node, specs)
-        for i, param in enumerate(node.params):
-            if param.name and i < len(arrays):
-                self.shared[param.name] = arrays[i]
+            arrays, place = self.own(node, specs), NOT_GIVEN
+        for param, array in zip(node.params, arrays):
+            if param.name and (param.name not in self.shared or NOT_GIVEN < place >= self.shared[param.name][0]):
+                self.shared[param.name] = place, array
         return replace(node, blobs=tuple(arrays)) if not self.faults else node
+
+    def settled(self, node: Node) -> Node:
+        """The node with the arrays that it shares with others."""
+        if not any(param.name for param in node.params):
+            return node
+        if all(param.name and self.shared[param.name][0] > NOT_GIVEN for param in node.params):
+            self.filled = [name for name in self.filled if name != node.name]
+        pairs = zip(node.params, node.blobs, strict=True)
+        return replace(node, blobs=tuple(self.shared[p.name][1].reshape(a.shape) if p.name else a for p, a in pairs))
 
     def given(self, node: Node, specs: Mapping[str, BlobSpec]) -> list[Array] | None:
         """The arrays of the file in the shapes that the layer asks for; None where it has none, or they are skipped."""
@@ -106,8 +122,12 @@ class _Binding:
         if node.name in self.policy.layers:
             self.skipped.append(node.name)
             return None
-        blobs = [np.asarray(a) for a in self.blobs[node.name]]
-        faults = _misfits(node, blobs, specs)
+        try:
+            blobs = self.completed(node, list(node.layer.adopted(_arrays(self.blobs[node.name]))))
+            faults = _misfits(node, blobs, specs)
+        except NetError as e:
+            e.layer, e.at = node.title, node.at
+            blobs, faults = [], [e]
         wanted = [s.shape for s in specs.values()]
         if faults and self.policy.kind == "skip" and not self.policy.layers:
             self.skipped.append(node.name)
@@ -117,9 +137,14 @@ class _Binding:
         elif faults:
             self.faults += faults
             return blobs
-        exact = (np.float32, np.float64)
-        blobs = [a if a.dtype in exact else a.astype(np.float32) for a in blobs]
         return [a.reshape(shape) for a, shape in zip(blobs, wanted, strict=True)]
+
+    def completed(self, node: Node, blobs: list[Array]) -> list[Array]:
+        """The arrays of a file that has a shared array for its owner only, as Caffe's HDF5 does: with the owner's."""
+        for i, param in enumerate(node.params[: len(blobs) + 1]):
+            if param.name in self.shared and (i == len(blobs) or not blobs[i].size):
+                blobs[i : i + 1] = [self.shared[param.name][1]]
+        return blobs
 
     def own(self, node: Node, specs: Mapping[str, BlobSpec]) -> list[Array]:
         """The arrays that the node has already; else those that it shares with earlier ones, and its fillers' work."""
@@ -128,21 +153,25 @@ class _Binding:
         arrays = []
         for i, (spec, param) in enumerate(zip(specs.values(), node.params, strict=True)):
             theirs = self.shared.get(param.name)
-            arrays.append(_filled(node, i, spec, self.seed) if theirs is None else theirs.reshape(spec.shape))
+            arrays.append(_filled(node, i, spec, self.seed) if theirs is None else theirs[1].reshape(spec.shape))
         if node.name not in self.skipped and not all(p.name in self.shared for p in node.params):
             self.filled.append(node.name)
         return arrays
 
     def tell(self, missing: bool) -> None:
         """Warn of what was not done to the letter, and, if asked, of layers that only one side has."""
+        _warn("several layers have the same name, and so the same weights, in and out", self.twins)
         _warn("the file's weights were skipped for layers that start from their fillers", self.skipped)
         _warn("the file's weights were taken in another shape for layers", self.reshaped)
         if missing:
-            unused = [name for name in self.blobs if name not in self.names]
+            unused = [str(name) for name in self.blobs if name not in self.names]
             like = _like(self.filled[0], unused) if self.filled else None
             more = f" ({like})" if like else ""
             _warn("layers without weights in the file start from their fillers", self.filled, more)
             _warn("the file has weights for layers that the net does not have", unused)
+
+
+NOT_GIVEN = -1  # the place of a layer that the file does not have
 
 
 def _filled(node: Node, index: int, spec: BlobSpec, seed: int) -> Array:
@@ -154,6 +183,15 @@ def _filled(node: Node, index: int, spec: BlobSpec, seed: int) -> Array:
         raise
 
 
+def _arrays(given: Sequence[Any]) -> list[Array]:
+    """The arrays that a file or a caller gives for one layer, as float32 or float64. Raises: NetError for others."""
+    try:
+        arrays = [np.asarray(a) for a in given]
+        return [a if a.dtype in (np.float32, np.float64) else a.astype(np.float32, casting="same_kind") for a in arrays]
+    except (TypeError, ValueError, RuntimeError) as e:  # RuntimeError: a tensor that needs a gradient
+        raise NetError("the weights are no arrays of numbers", expected="a list of arrays", got=str(e)) from None
+
+
 def _misfits(node: Node, blobs: Sequence[Array], specs: Mapping[str, BlobSpec]) -> list[NetError]:
     """What is wrong with the arrays that a file gives for a node."""
     hint = "to train this layer afresh, give it another name; or see the weights policies skip and reshape"
@@ -161,6 +199,7 @@ def _misfits(node: Node, blobs: Sequence[Array], specs: Mapping[str, BlobSpec]) 
         expected = f"{len(specs)} ({', '.join(f'{n} {dims(s.shape)}' for n, s in specs.items())})"
         got = f"{len(blobs)} ({', '.join(dims(a.shape) for a in blobs)})"
         what = "the weights have another number of blobs"
+        hint = node.layer.misfit_hint(len(blobs)) or hint
         return [NetError(what, at=node.at, layer=node.title, expected=expected, got=got, hint=hint)]
     return [
         NetError(

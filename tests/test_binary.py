@@ -37,7 +37,7 @@ MEANS = sorted(Path(CORPUS, "weights").rglob("*.binaryproto")) if CORPUS else []
 
 def parsed(blob):
     """The array of a BlobProto that protobuf parsed, by Caffe's rules; None where Caffe would stop."""
-    if blob.HasField("raw_data"):
+    if blob.HasField("raw_data") and not len(blob.double_data) and not len(blob.data):
         types = {0: "<f8", 1: "<f4", 2: "<f2"}
         if not blob.HasField("raw_data_type") or blob.raw_data_type not in types:
             return None
@@ -273,6 +273,40 @@ def test_raw_data_of_nvcaffe(file, kind, dtype):
     (array,) = read_caffemodel(file(net.SerializeToString()))["c"]
     assert array.dtype == (np.float64 if kind == "DOUBLE" else np.float32)
     assert array.tolist() == values.tolist()
+
+
+RAW_TYPES = [(0, "<d", np.float64), (1, "<f", np.float32), (2, "<e", np.float32)]
+
+
+@pytest.mark.parametrize(("number", "code", "dtype"), RAW_TYPES, ids=["double", "float", "half"])
+@pytest.mark.parametrize("dims", [shape(2, 2), sized(7, b"\x08\x02\x08\x02")], ids=["packed dims", "unpacked dims"])
+@pytest.mark.parametrize("first", ["type", "data"])
+def test_raw_data_byte_by_byte(file, number, code, dtype, dims, first):
+    """Field 10 is the type, a number, field 12 the values, as bytes; in whatever order."""
+    values = [0.5, -2.0, 65504.0, 2.0**-24]  # the largest and the smallest half among them
+    kind = b"\x50" + bytes([number])
+    data = b"\x62" + varint(4 * struct.calcsize(code)) + b"".join(struct.pack(code, v) for v in values)
+    (array,) = read_caffemodel(file(net_of(dims + (kind + data if first == "type" else data + kind))))["c"]
+    assert array.dtype == dtype and array.tolist() == [[0.5, -2.0], [65504.0, 2.0**-24]]
+
+
+def test_plain_values_count_before_raw_ones(file):
+    """As in NVCaffe, which looks for doubles first, then floats, then raw values."""
+    raw = b"\x50\x01" + sized(12, struct.pack("<f", 7))
+    doubles = b"\x41" + struct.pack("<d", 8)
+    data = net_of(shape(1) + raw + floats(9), shape(1) + raw + doubles, shape(1) + raw, shape(1) + raw + one(9))
+    assert [float(a[0]) for a in read_caffemodel(file(data))["c"]] == [9, 8, 7, 9]
+
+
+def test_half_precision_weights_run(file):
+    values = np.array([0.1, -0.2, 3.0], np.float16)
+    raw = b"\x50\x02" + sized(12, values.tobytes())
+    net = netcompiler.parse(
+        """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }
+        layer { name: "c" type: "Bias" bottom: "x" top: "y" }"""
+    )
+    net = netcompiler.compile(net, file(net_of(shape(3) + raw)), device="cpu")
+    assert net(np.zeros((1, 3)))["y"].tolist() == [values.astype(np.float32).tolist()]
 
 
 @pytest.mark.parametrize("kind", ["INT", "BOOL", None])
@@ -604,7 +638,7 @@ def test_h5_faults(tmp_path):
     assert "this is a .solverstate.h5" in made(lambda f: (f.create_group("history"), f.create_dataset("iter", data=3)))
     assert "weights must be floats" in made(lambda f: f.create_dataset("data/c/0", data=[1, 2]))
     assert '"/data/c/weight" is no blob' in made(lambda f: f.create_dataset("data/c/weight", data=[1.0]))
-    assert "blob 0 is not in the file" in made(lambda f: f.create_dataset("data/c/1", data=[1.0]))
+    assert '"1000" is no blob' in made(lambda f: f.create_dataset("data/c/1000", data=[1.0]))
     assert "fewer values than the shape needs" in made(
         lambda f: f.create_dataset("data/c/0", (1 << 40,), "f4", chunks=True)
     )
@@ -624,6 +658,42 @@ def test_h5_reads_a_layer_that_shares_all_blobs_as_absent(tmp_path):
         f.create_dataset("data/owner/0", data=np.ones(3, np.float32))
         f.create_group("data/borrower")
     assert list(read_h5(tmp_path / "w.h5")) == ["owner"]
+
+
+def test_h5_of_a_net_that_shares_some_blobs(tmp_path):
+    """As Caffe writes it: each blob for its owner only."""
+    h5py = pytest.importorskip("h5py")
+    text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }' + "".join(
+        f"""layer {{ name: "{name}" type: "InnerProduct" bottom: "x" top: "{name}" {params}
+            inner_product_param {{ num_output: 4 weight_filler {{ type: "xavier" }} }} }}"""
+        for name, params in (
+            ("own", 'param { name: "w" } param { name: "b" }'),
+            ("weight", 'param { name: "w" }'),
+            ("bias", 'param {} param { name: "b" }'),
+            ("alone", ""),
+        )
+    )
+    arrays = {"own/0": (4, 3), "own/1": (4,), "weight/1": (4,), "bias/0": (4, 3), "alone/0": (4, 3)}
+    rng = np.random.default_rng(1)
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}
+    with h5py.File(tmp_path / "w.h5", "w") as f:
+        for name, array in arrays.items():
+            f.create_dataset(f"data/{name}", data=array)
+    net = netcompiler.parse(text)
+    with pytest.raises(NetError, match="another number of blobs") as caught:
+        netcompiler.compile(net, tmp_path / "w.h5", device="cpu")
+    assert [e.layer for e in caught.value.all] == ['"alone" (InnerProduct)']
+    with h5py.File(tmp_path / "w.h5", "a") as f:
+        del f["data/alone"]
+        f.create_dataset("data/alone/1", data=np.zeros(4, np.float32))
+    with pytest.raises(NetError, match="got:      0"):
+        netcompiler.compile(net, tmp_path / "w.h5", device="cpu")
+    with h5py.File(tmp_path / "w.h5", "a") as f:
+        f.create_dataset("data/alone/0", data=arrays["alone/0"])
+    found = netcompiler.compile(net, tmp_path / "w.h5", device="cpu", optimize=False).caffe_params()
+    del found["alone"]
+    came = {"own": ("own/0", "own/1"), "weight": ("own/0", "weight/1"), "bias": ("bias/0", "own/1")}
+    same(found, {layer: [arrays[name] for name in names] for layer, names in came.items()})
 
 
 def test_without_h5py(tmp_path, monkeypatch):
@@ -723,6 +793,17 @@ def test_fields_without_a_number_of_their_own_are_left_out():
     else:
         setattr(layer, field.name, 1)
     assert not saved(Msg(net)).raw.layer[0].HasField(field.name)
+
+
+def test_blobs_go_to_the_layer_of_their_name_that_learns(tmp_path):
+    msg = netcompiler.parse(
+        """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }
+           layer { name: "ip" type: "ReLU" bottom: "x" top: "y" }
+           layer { name: "ip" type: "InnerProduct" bottom: "y" top: "z" inner_product_param { num_output: 3 } }"""
+    )
+    write_caffemodel(tmp_path / "out", msg, {"ip": [np.ones((3, 2), np.float32), np.ones(3, np.float32)]})
+    net = schema.NetParameter.FromString((tmp_path / "out").read_bytes())
+    assert [(m.type, len(m.blobs)) for m in net.layer] == [("Input", 0), ("ReLU", 0), ("InnerProduct", 2)]
 
 
 def test_faults_of_writing(tmp_path):

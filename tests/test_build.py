@@ -116,10 +116,34 @@ def test_shared_params():
     assert "another count here" in fault(shared('param { name: "w" share_mode: PERMISSIVE }', 6))
 
 
+def test_any_layer_may_give_the_multipliers_of_a_shared_param():
+    text = X + "".join(
+        SHARED.format(name, f'param {{ name: "w" {given} }}', 5, 3)
+        for name, given in (("a", ""), ("b", "lr_mult: 3"), ("c", "decay_mult: 0"), ("d", "lr_mult: 3"))
+    )
+    assert {(n.params[0].lr_mult, n.params[0].decay_mult) for n in graph(text).nodes[1:]} == {(3, 0)}
+    text += SHARED.format("e", 'param { name: "w" lr_mult: 1 }', 5, 3)
+    message = fault(text)
+    assert "another lr_mult here" in message and 'expected: 3, as in "b" (Convolution)' in message
+
+
+def test_a_top_without_a_name_leaves_names_to_others():
+    text = X + """layer { name: "l" type: "Input" top: "l" input_param { shape { dim: 2 dim: 7 dim: 5 } } }
+                  layer { name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "l" }
+                  layer { name: "other" type: "ReLU" bottom: "x" top: "loss" }"""
+    assert [v.blob for n in graph(text).nodes[2:] for v in n.tops] == ["loss_", "loss"]
+
+
+def test_a_lone_stage_may_be_a_string():
+    assert names(X + 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" include { stage: "ab" } }', stages="ab")[1:]
+
+
 def test_loss_weights_and_propagation():
     text = X + 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" loss_weight: 0.5 propagate_down: false }'
     node = graph(text).nodes[-1]
     assert node.loss_weights == (0.5,) and node.propagate == (False,)
+    (node,) = graph("force_backward: true\n" + text).nodes[1:]
+    assert node.propagate == (True,)
 
 
 LAYER = 'layer {{ name: "c" bottom: "x" top: "y" {} }}'
@@ -135,6 +159,18 @@ FAULTS = [
         'got:      also made by "r" (ReLU) at line 2',
     ),
     ("top named twice", f'layer {{ name: "c" bottom: "x" bottom: "x" top: "y" top: "y" {CONV} }}', "named twice"),
+    (
+        "two tops in place",
+        'layer { name: "c" type: "Convolution" bottom: "x" bottom: "x" top: "x" top: "x" '
+        "convolution_param { num_output: 3 kernel_size: 1 } }",
+        'top "x" is named twice',
+    ),
+    (
+        "over a loss",
+        'layer { name: "t" type: "TanH" bottom: "x" top: "y" loss_weight: 1 }\n'
+        'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }',
+        'net.prototxt:3:44: layer "r" (ReLU): "y" carries a loss weight',
+    ),
     ("kernel too large", LAYER.format(CONV.replace("3", "9")), "the kernel is larger than the padded image"),
     ("too many params", LAYER.format(CONV + "param {} param {} param {}"), "more params than learned blobs"),
     ("loss weights", LAYER.format(CONV + "loss_weight: 1 loss_weight: 2"), "loss_weight needs one value per top"),

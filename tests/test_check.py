@@ -71,6 +71,16 @@ def test_given_shapes_are_used_where_they_fit(run):
     assert verdict(run, text, "--input", "x=2,3,5,7", "--input", "other=1,2")["result"] == "builds"
 
 
+def test_given_shapes_are_for_inputs_of_the_phase(run):
+    text = GOOD.replace('top: "x"', 'top: "x" include { phase: TRAIN }') + GOOD.replace(
+        'top: "x"', 'top: "z" include { phase: TEST }'
+    )
+    for option in ("x=2,3,5,7", "z=2,3,5,7", "y=1,2"):
+        file = verdict(run, text, "--input", option)
+        assert (file["phases"], file["faults"]) == ({"TEST": "builds", "TRAIN": "builds"}, [])
+    assert verdict(run, GOOD + RELU, "--input", "y=1,2")["result"] == "builds"
+
+
 def test_left_out_layers_are_named(run):
     fault = verdict(run, DATA + RELU, "--phase", "TEST")["faults"][0]
     assert fault["hint"].startswith('"d" (Data) makes it, but its rules leave it out here')

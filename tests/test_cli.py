@@ -50,7 +50,8 @@ def test_json(capsys, net):
     report = json.loads(out)
     assert code == 0
     assert report["totals"]["params"] == 1407 and report["totals"]["macs"] == 2 * 6120
-    assert report["layers"][1]["tops"] == [{"blob": "conv", "shape": [2, 5, 6, 6]}]
+    (top,) = report["layers"][1]["tops"]
+    assert (top["blob"], top["shape"]) == ("conv", [2, 5, 6, 6])
     assert report["layers"][1]["line"] == 3
     assert report["weights"] == "random" and report["run"]["device"].startswith("cpu")
     assert report["ranges"]["prob"]["shape"] == [2, 7]
@@ -61,7 +62,10 @@ def test_code(capsys, net):
 
 
 def test_files_and_back(capsys, net, tmp_path):
-    outs = [tmp_path / f"out.{suffix}" for suffix in ("prototxt", "caffemodel", "npz", "safetensors", "json", "caffemodel.h5")]
+    outs = [
+        tmp_path / f"out.{suffix}"
+        for suffix in ("prototxt", "caffemodel", "npz", "safetensors", "json", "caffemodel.h5")
+    ]
     code, out, _ = run(capsys, net, "--device", "cpu", "-q", *(a for o in outs for a in ("-o", o)))
     assert code == 0 and all(f"wrote {o}" in out for o in outs)
     assert netcompiler.load(outs[0]) == netcompiler.load(net)
@@ -94,6 +98,15 @@ def test_classifying_pictures(capsys, net, tmp_path):
     assert out.count("top 5 of prob") == 2 and out.count("name") == 10
 
 
+def test_a_training_net_is_written_as_it_was_read(capsys, net, tmp_path):
+    net.write_text(NET + 'layer { name: "norm" type: "BatchNorm" bottom: "conv" top: "norm" }')
+    options = [net, "--device", "cpu", "--phase", "TRAIN", "-q"]
+    for source, target in ((), "a"), (("-w", tmp_path / "a.caffemodel"), "b"):
+        assert run(capsys, *options, *source, "-o", tmp_path / f"{target}.caffemodel")[0] == 0
+    assert not netcompiler.read_weights(tmp_path / "a.caffemodel")["norm"][2].any()
+    assert (tmp_path / "a.caffemodel").read_bytes() == (tmp_path / "b.caffemodel").read_bytes()
+
+
 def test_weights_that_do_not_cover_the_net(capsys, net, tmp_path):
     run(capsys, net, "--device", "cpu", "-q", "-o", tmp_path / "w.caffemodel")
     net.write_text(NET.replace('name: "fc"', 'name: "fc_new"'))
@@ -123,6 +136,10 @@ def truncate(folder):
 W = ["-w", "w.caffemodel"]
 HUGE = """layer {{ name: "c{0}" type: "Convolution" bottom: "data" top: "c{0}"
          convolution_param {{ num_output: 10000000 kernel_size: 8 }} }}"""
+MANY = [  # of 8 GB each, that live until the last one is made
+    'layer { name: "tile" type: "Tile" bottom: "data" top: "d0" tile_param { axis: 0 tiles: 10000000 } }',
+    *(f'layer {{ name: "r{i}" type: "ReLU" bottom: "d0" top: "r{i}" }}' for i in range(130)),
+]
 WRONG = [
     ("missing brace", text(lambda t: t[:-3]), [], 'net.prototxt:8:7: "{" is never closed'),
     ("misspelt field", text(lambda t: t.replace("num_output: 5", "num_ouput: 5")), [], 'did you mean "num_output"?'),
@@ -138,6 +155,7 @@ WRONG = [
     ("an empty file", text(lambda t: ""), [], "the file is empty"),
     ("no file", lambda d: (d / "net.prototxt").unlink(), [], "No such file"),
     ("a terabyte", text(lambda t: t + "\n".join(HUGE.format(i) for i in range(200))), [], "does not fit into memory"),
+    ("a terabyte of blobs", text(lambda t: t + "\n".join(MANY)), [], "not enough memory for this net"),
     ("a huge blob", text(lambda t: t.replace("dim: 8 dim: 8", "dim: 800000 dim: 800000")), [], "elements, as in Caffe"),
     ("suffix", lambda d: None, ["-o", "net.docx"], "-o chooses the format by suffix"),
     ("no folder", lambda d: None, ["-o", "none/net.npz"], "the folder does not exist"),
@@ -145,6 +163,11 @@ WRONG = [
     ("input name", lambda d: None, ["--input", "x=1"], 'no input is called "x"'),
     ("device", lambda d: None, ["--device", "quantum"], "device quantum cannot be used"),
     ("output blob", lambda d: None, ["--outputs", "probb"], "did you mean prob"),
+    ("seed", lambda d: None, ["--seed", "-1"], "a seed cannot be negative"),
+    ("meta", lambda d: None, ["--device", "meta"], "device meta cannot be used"),
+    ("dtype", lambda d: None, ["--dtype", "int8"], "unknown dtype"),
+    ("weights by no name", lambda d: None, ["-w", ","], "cannot be read"),
+    ("a number for a type", text(lambda t: t[:13] + "layer { type: 3 }"), [], "net.prototxt:2:15: a bad value for"),
 ]
 
 
@@ -158,6 +181,93 @@ def test_wrong_input(capsys, net, tmp_path, monkeypatch, prepare, options, messa
     assert code == 2, out
     assert err.startswith("netcompile: error: ") and message in err and "Traceback" not in err
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+INPUT = 'layer {{ name: "in" type: "Input" top: "{}" input_param {{ shape {{ {} }} }} }}\n'
+ODD = [
+    ("no layers", 'name: "n"', "0 layers"),
+    (
+        "only data",
+        'layer { name: "d" type: "Data" top: "x" top: "y" data_param { batch_size: 2 } '
+        "transform_param { crop_size: 8 } }",
+        "output       x 2 x 3 x 8 x 8",
+    ),
+    ("no outputs", INPUT.format("x", "dim: 2") + 'layer { type: "Silence" bottom: "x" }', "2 layers"),
+    ("a scalar", INPUT.format("x", "") + 'layer { type: "ReLU" bottom: "x" top: "y" }', "output       y ()"),
+    (
+        "an empty batch",
+        INPUT.format("x", "dim: 0 dim: 3") + 'layer { type: "Softmax" bottom: "x" top: "y" }',
+        "2 layers",
+    ),
+    (
+        "no values at all",
+        INPUT.format("x", "dim: 2 dim: 0") + 'layer { name: "f" type: "InnerProduct" bottom: "x" top: "y" '
+        'inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }',
+        "output       y 2 x 5: 0 to 0",
+    ),
+    (
+        "self",
+        INPUT.format("self", "dim: 2") + 'layer { name: "self" type: "ReLU" bottom: "self" top: "None" }',
+        "output       None",
+    ),
+    (
+        "attributes",
+        INPUT.format("x", "dim: 2 dim: 3") + 'layer { name: "attributes" type: "PReLU" bottom: "x" top: "日本" }',
+        "output       日本 2 x 3",
+    ),
+    (
+        "layers alike",
+        INPUT.format("x", "dim: 2") + 'layer { name: "a" type: "ReLU" bottom: "x" top: "x" } ' * 3,
+        "4 layers",
+    ),
+    (
+        "blobs like layers",
+        INPUT.format("in", "dim: 2") + 'layer { name: "r" type: "ReLU" bottom: "in" top: "r" }',
+        "output       r 2",
+    ),
+    (
+        "not a number",
+        INPUT.format("x", "dim: 2 dim: 3") + 'layer { name: "l" type: "Log" bottom: "x" top: "y" }',
+        "nan",
+    ),
+    (
+        "loss weight 0",
+        INPUT.format("x", "dim: 2 dim: 3")
+        + INPUT.format("l", "dim: 2")
+        + 'layer { name: "s" type: "SoftmaxWithLoss" bottom: "x" bottom: "l" loss_weight: 0 }',
+        "output       s (): ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), [o[1:] for o in ODD], ids=[o[0] for o in ODD])
+def test_odd_nets_run(capsys, net, tmp_path, text, told):
+    net.write_text(text, encoding="utf-8")
+    outs = [tmp_path / f"o.{suffix}" for suffix in ("prototxt", "caffemodel", "json", "npz", "safetensors", "h5")]
+    code, out, err = run(capsys, net, "--device", "cpu", *(a for o in outs for a in ("-o", o)))
+    assert (code, err) == (0, "") and told in out
+    assert netcompiler.load(outs[0]) == netcompiler.load(net)
+    weights = ["-w", outs[1]] if "layer" in text else []  # a file without layers is none of weights
+    code, out, _ = run(capsys, net, *weights, "--device", "cpu", "--json")
+    report = json.loads(out, parse_constant=pytest.fail)
+    assert code == 0 and report["layers"] == json.loads(outs[2].read_text(), parse_constant=pytest.fail)["layers"]
+
+
+def test_names_that_the_terminal_cannot_show(net):
+    net.write_text(NET.replace('"conv"', '"日本"'), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "netcompiler", str(net), "--device", "cpu"],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0 and "\n\\u65e5\\u672c " in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written(net):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "netcompiler", str(net), "--device", "cpu"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (2, "netcompile: error: [Errno 28] No space left on device\n")
 
 
 def test_help_is_told_without_torch():

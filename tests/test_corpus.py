@@ -68,14 +68,14 @@ def compare(graph, blobs, feeds, golden):
         assert error <= TOLERANCE * max(largest, 1e-6), f"{name}: {error / max(largest, 1e-6):.2g} of its largest value"
 
 
-@pytest.mark.parametrize("path", RUN)
+@pytest.mark.parametrize("path", RUN, ids=[r.removeprefix("nets/").removesuffix(".prototxt") for r in RUN])
 def test_net(path):
     graph = netcompiler.build(netcompiler.load(CORPUS / path))
     feeds = {v.blob: recipe.image_batch(v.shape, 42 + k) for k, v in enumerate(graph.inputs())}
     compare(graph, recipe.weights(graph), feeds, golden_of(path))
 
 
-@pytest.mark.parametrize("case", WEIGHTS)
+@pytest.mark.parametrize("case", WEIGHTS, ids=WEIGHTS)
 def test_trained_net(case):
     folder, prototxt, weights = case.split("@")
     home = CORPUS / "weights" / folder

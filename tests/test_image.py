@@ -54,10 +54,22 @@ def test_mean_image_is_cut_like_the_picture(tmp_path):
     np.testing.assert_allclose(x, -centre(mean, (224, 224)))
 
 
+def mean_file(folder, array):
+    path = folder / "mean.npy"
+    path.touch() if array is None else np.save(path, array)
+    return caffe_preparation((1, 3, 9, 9), mean=str(path))
+
+
 FAULTS = [
     ("no picture input", lambda d: caffe_preparation((1, 10)), "takes no pictures"),
     ("mean count", lambda d: caffe_preparation((1, 3, 9, 9), mean="1,2"), "another number of channels"),
     ("mean file", lambda d: caffe_preparation((1, 3, 9, 9), mean=str(d / "none.npy")), "cannot be read as a mean image"),
+    ("mean of words", lambda d: mean_file(d, np.array(["a"])), "cannot be read as a mean image"),
+    ("mean of one number", lambda d: mean_file(d, np.array(3.0)), "a mean image is C x H x W"),
+    ("an empty mean file", lambda d: mean_file(d, None), "cannot be read as a mean image"),
+    ("no size", lambda d: caffe_preparation((1, 3, 9, 9), size=(0, 5)), "cannot be resized to this"),
+    ("a huge size", lambda d: caffe_preparation((1, 3, 9, 9), size=(9, 10**8)), "cannot be resized to this"),
+    ("no pixels", lambda d: caffe_preparation((1, 3, 0, 0)), "cannot be resized to this"),
     ("missing", lambda d: read_image(d / "none.png"), "No such file"),
     ("a folder", lambda d: read_image(d), "Is a directory"),
     ("small mean image", lambda d: centre(np.zeros((3, 5, 5), np.float32), (7, 7)), "too small"),

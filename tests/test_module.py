@@ -57,6 +57,9 @@ WRONG_FEEDS = [
     ("wrong channels", lambda net, x: net(x[:, :2], x), "does not fit"),
     ("too small", lambda net, x: net(x[:, :, :2], x), "the kernel is larger than the padded image"),
     ("too few axes", lambda net, x: net(x[0], x), "too few axes"),
+    ("nothing", lambda net, x: net(x, None), 'input "other" is no array of numbers'),
+    ("words", lambda net, x: net(x, np.array(["a"])), "no array of numbers"),
+    ("ragged", lambda net, x: net([[1], [2, 3]], x), 'input "x" is no array of numbers'),
 ]
 
 
@@ -65,6 +68,24 @@ def test_wrong_feeds(call, message):
     with pytest.raises(NetError) as caught:
         call(compiled(), feeds()[0])
     assert message in str(caught.value)
+
+
+VIEWS = [
+    ("reversed channels", lambda x: x[:, ::-1], lambda x: x[:, ::-1]),
+    ("read only", lambda x: np.frombuffer(x.tobytes(), np.float32).reshape(x.shape), lambda x: x),
+    ("big endian", lambda x: x.astype(">f4"), lambda x: x),
+    ("doubles", lambda x: x.astype(np.float64), lambda x: x),
+    ("lists", lambda x: x.tolist(), lambda x: x),
+    ("axes moved", lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), lambda x: x),
+]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("view", "same"), [v[1:] for v in VIEWS], ids=[v[0] for v in VIEWS])
+def test_any_array_feeds(view, same):
+    net, (x, other) = compiled(), feeds()
+    want = net(np.ascontiguousarray(same(x)), other)["a"]
+    assert torch.equal(net(view(x), other)["a"], want)
 
 
 def test_input_shapes_may_change():
@@ -77,8 +98,15 @@ def test_outputs_choose_blobs_and_drop_the_rest():
     assert [n.name for n in net.graph.nodes] == ["in", "conv/a", "relu"]
     full = compiled()(*feeds())
     assert torch.equal(net(*feeds())["a"], full["a"])
-    with pytest.raises(NetError, match='no blob "aa"'):
-        compiled(outputs=["aa"])
+    assert list(compiled(outputs="a")(*feeds())) == ["a"]
+    for wrong in (["aa"], "aa", [3]):
+        with pytest.raises(NetError, match="the net has no blob"):
+            compiled(outputs=wrong)
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_layers_left_out_are_not_unknown():
+    compiled(weights=compiled().caffe_params(), outputs=["a"])
 
 
 def test_loss_is_weighted_tops():
@@ -99,6 +127,16 @@ def test_names_are_attributes():
     ]
     assert "def forward(self, x, other):" in net.code
     assert "a = self.relu(a)" in net.code and "c = self._lambda(b)" in net.code
+
+
+OWN_NAMES = sorted(set(vars(compiled())) | {"forward", "code", "_run", "caffe_params", "self", "class", ""})
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_a_layer_may_have_the_name_of_anything(name):
+    net = compiled(NET.replace('"conv/a"', f'"{name}"'))
+    assert net(*feeds())["a"].shape == (2, 5, 3, 5)
+    assert net.caffe_params().keys() == {name, "conv/b"}
 
 
 def test_names_cannot_escape_into_code():
@@ -168,6 +206,42 @@ def test_shared_params_are_one_array():
     assert torch.all(twin(feeds()[0])["q"] == 0)
 
 
+def test_shared_params_of_one_layer():
+    text = SHARED.split("layer { name: \"p\"")[0].replace("dim: 3", "dim: 1")
+    text += """layer { name: "c" type: "Convolution" bottom: "x" top: "c" param { name: "w" }
+               param { name: "w" share_mode: PERMISSIVE } convolution_param { num_output: 5 kernel_size: 1
+               weight_filler { type: "gaussian" } } }"""
+    net = compiled(text)
+    assert [name for name, _ in net.named_parameters()] == ["c.weight"]
+    assert torch.equal(net.c.bias, net.c.weight.flatten())
+    net(feeds()[0][:, :1])["c"].sum().backward()
+    weight, bias = net.caffe_grads()["c"]
+    assert np.array_equal(weight.ravel(), bias) and bias.any()
+
+
+def test_shared_statistics_stay_one_when_the_net_moves():
+    norm = """layer {{ name: "{0}" type: "BatchNorm" bottom: "x" top: "{0}" param {{ name: "m" }} param {{ name: "v" }}
+              param {{ name: "f" }} }}"""
+    text = SHARED.split("layer { name: \"p\"")[0] + norm.format("a") + norm.format("b")
+    net = compiled(text, phase="TRAIN").double()
+    net(feeds()[0])
+    a, b = net.caffe_params().values()
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True)) and abs(a[2] - 1.999) < 1e-6
+    twin = compiled(text, phase="TRAIN").double()
+    twin.load_state_dict(net.state_dict())
+    assert all(np.array_equal(x, y) for x, y in zip(a, twin.caffe_params()["b"], strict=True))
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+def test_loading_a_shared_array_from_one_of_its_layers(optimize):
+    net = compiled(SHARED, optimize=optimize)
+    given = [np.full((5, 3, 3, 1), 7.0), np.ones(5)]
+    for name in ("p", "r"):
+        given[0] += 1
+        net.load_caffe_params({name: given})
+        assert all(np.all(arrays[0] == given[0][0, 0, 0, 0]) for arrays in net.caffe_params().values()), name
+
+
 def test_propagate_down_stops_the_gradient():
     text = NET.replace('name: "relu"', 'name: "relu" propagate_down: false')
     x, other = (torch.from_numpy(a).requires_grad_() for a in feeds())
@@ -175,6 +249,20 @@ def test_propagate_down_stops_the_gradient():
     outputs = net(x, other)
     (net.loss(outputs) + outputs["a"].sum()).backward()
     assert x.grad is None and other.grad is not None
+
+
+def test_force_backward_overrides_propagate_down_and_lr_mult_0():
+    text = """layer { name: "in" type: "Input" top: "x" top: "t" input_param { shape { dim: 3 dim: 2 } shape { dim: 3 } } }
+    layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" param { lr_mult: 0 } propagate_down: false
+            inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+    layer { name: "l" type: "SoftmaxWithLoss" bottom: "a" bottom: "t" top: "l" propagate_down: true propagate_down: false }
+    """
+    for forced in (False, True):
+        net = compiled(f"force_backward: {str(forced).lower()} {text}", phase="TRAIN")
+        x = torch.from_numpy(np.random.default_rng(3).standard_normal((3, 2)).astype(np.float32)).requires_grad_()
+        net.loss(net(x, np.arange(3.0))).backward()
+        weight, bias = net.caffe_grads()["a"]
+        assert weight.any() == forced and (x.grad is not None) == forced and bias.any()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
@@ -190,6 +278,15 @@ WRONG_OPTIONS = [
     ("dtype", {"dtype": "float8"}, "unknown dtype"),
     ("device", {"device": "quantum"}, "device quantum cannot be used"),
     ("phase", {"phase": "train"}, "unknown phase"),
+    ("whole numbers", {"dtype": torch.int32}, "unknown dtype"),
+    ("no device", {"device": object()}, "cannot be used"),
+    ("meta", {"device": "meta"}, "device meta cannot be used"),
+    ("seed", {"seed": -1}, "a seed cannot be negative"),
+    ("weights", {"weights": 3}, "no weights to read"),
+    ("a list of weights", {"weights": [3]}, "no weights to read"),
+    ("inputs", {"inputs": {"x": 5}}, 'the shape given for "x" is not usable'),
+    ("fractions", {"inputs": {"x": (1.5, 3, 5, 7)}}, 'the shape given for "x" is not usable'),
+    ("a string", {"inputs": {"x": "2,3,5,7"}}, 'the shape given for "x" is not usable'),
 ]
 
 
@@ -197,6 +294,22 @@ WRONG_OPTIONS = [
 def test_wrong_options(options, message):
     with pytest.raises(NetError, match=message):
         compiled(**options)
+
+
+def test_what_is_no_net():
+    for source in (None, 3, {}, netcompiler.parse(NET).layer[0], NetError("x")):
+        with pytest.raises(NetError, match="no net to build"):
+            netcompiler.compile(source)
+
+
+@pytest.mark.parametrize("options", [{"phase": "TRAIN"}, {"level": 1}, {"stages": ["a"]}, {"inputs": {"x": (1,)}}])
+def test_a_graph_is_built_already(options):
+    graph = netcompiler.build(netcompiler.parse(NET))
+    assert netcompiler.compile(graph, device="cpu").graph.phase == "TEST"
+    with pytest.raises(NetError, match="built already"):
+        netcompiler.compile(graph, device="cpu", **options)
+    train = netcompiler.build(netcompiler.parse(NET), "TRAIN")
+    assert netcompiler.compile(train, phase="TRAIN", device="cpu").graph.phase == "TRAIN"
 
 
 def test_a_terabyte_is_refused_at_once():

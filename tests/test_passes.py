@@ -14,6 +14,8 @@ CONV = """layer { name: "c" type: "Convolution" bottom: "x" top: "c"
          convolution_param { num_output: 5 kernel_size: 3 BIAS weight_filler { type: "xavier" } } }
 """
 NORM = 'layer { name: "n" type: "BatchNorm" bottom: "c" top: "c" }\n'
+NVCAFFE = NORM.replace('top: "c"', 'top: "c" batch_norm_param { scale_bias: true }')
+INTEL = NORM.replace('top: "c"', 'top: "c" batch_norm_param { use_weight_bias: true bias_term: false }')
 SCALE = 'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true\n} }\n'
 RELU = 'layer { name: "r" type: "ReLU" bottom: "c" top: "c" }\n'
 FULL = """layer { name: "c" type: "InnerProduct" bottom: "x" top: "c"
@@ -55,6 +57,10 @@ FOLDS = [
     ("inner product", FULL + NORM + SCALE, ["InnerProduct"]),
     ("transposed", FULL.replace("TRANSPOSE", "transpose: true") + NORM + SCALE, ["InnerProduct"]),
     ("group", CONV.replace("3 BIAS", "3 group: 1 BIAS") + NORM, ["Convolution"]),
+    ("NVCaffe's norm", CONV + NVCAFFE + RELU, ["Convolution", "ReLU"]),
+    ("NVCaffe's norm without bias before", CONV.replace("BIAS", "bias_term: false") + NVCAFFE, ["Convolution"]),
+    ("Intel's norm without bias", CONV + INTEL, ["Convolution"]),
+    ("Intel's norm and scale", CONV + INTEL.replace("bias_term: false", "") + SCALE, ["Convolution"]),
 ]
 
 
@@ -67,8 +73,10 @@ def test_fold(text, kinds):
     assert fold_batchnorm(after) is after
 
 
-def test_fold_zero_factor_means_zero_statistics():
-    graph = bound(X + CONV.replace("BIAS", "") + NORM)
+@pytest.mark.parametrize("norm", [NORM, NVCAFFE, INTEL], ids=["BVLC", "NVCaffe", "Intel"])
+def test_fold_of_a_zero_factor_does_as_the_layer(norm):
+    """Zero statistics, or, where the factor has no meaning, those that are stored."""
+    graph = bound(X + CONV.replace("BIAS", "") + norm)
     arrays = {n.name: [np.array(a) for a in n.blobs] for n in graph.nodes if n.blobs}
     arrays["n"][2][:] = 0
     before = weights.bind(graph, arrays)
@@ -86,6 +94,17 @@ KEEPS = [
         CONV + SCALE.replace('bottom: "c"', 'bottom: "c" bottom: "c"').replace("bias_term", "axis: 0 #"),
         "TEST",
     ),
+    ("a fused ReLU before", CONV.replace("BIAS", "relu: true") + NORM, "TEST"),
+    (
+        "a fused sum before",
+        CONV.replace('bottom: "x"', 'bottom: "x" bottom: "x"').replace(
+            "5 kernel_size: 3", "3 kernel_size: 1 fusion_type: SUM_FUSION"
+        )
+        + NORM,
+        "TEST",
+    ),
+    ("a ReLU fused into the norm", CONV + INTEL.replace("bias_term", "relu: true bias_term"), "TEST"),
+    ("stopped gradient", CONV + NORM.replace('bottom: "c"', 'bottom: "c" propagate_down: false'), "TEST"),
     ("not after a convolution", NORM.replace('"c"', '"x"'), "TEST"),
     ("another layer between", CONV + RELU + NORM, "TEST"),
 ]
@@ -101,6 +120,31 @@ def test_fold_keeps_an_output():
     graph = bound(X + CONV.replace("BIAS", "") + NORM.replace('top: "c"', 'top: "d"'))
     both = graph.wanted([graph.last("c"), graph.last("d")])
     assert fold_batchnorm(both) is both
+
+
+def test_fold_moves_a_loss_weight_with_its_top():
+    text = X + CONV.replace("BIAS", "") + SCALE.replace('top: "c"', 'top: "s" loss_weight: 2')
+    net = netcompiler.compile(netcompiler.parse(text), device="cpu")
+    assert types(net.graph) == ["Convolution"]
+    outputs = net(np.random.default_rng(5).standard_normal((2, 3, 7, 5)))
+    torch.testing.assert_close(net.loss(outputs), 2 * outputs["s"].sum())
+
+
+def test_fold_keeps_a_loss_in_the_middle():
+    text = X + CONV.replace('top: "c"', 'top: "c" loss_weight: 2').replace("BIAS", "") + SCALE.replace('top: "c"', 'top: "s"')
+    net = netcompiler.compile(netcompiler.parse(text), outputs=["s"], device="cpu")
+    assert types(net.graph) == ["Convolution", "Scale"]
+    with pytest.raises(netcompiler.NetError, match="the loss c is not among the outputs"):
+        net.loss(net(np.zeros((2, 3, 7, 5))))
+
+
+def test_fold_tells_blobs_of_like_names_apart():
+    """The second version of blob c prints as c', which is also the name of a blob here."""
+    text = X + CONV.replace("BIAS", "") + SCALE + """layer { name: "p" type: "Power" bottom: "x" top: "c'" }"""
+    graph = bound(text)
+    after = passes.run(graph)
+    assert types(after) == ["Convolution", "Power"]
+    same(graph, after)
 
 
 def test_fold_leaves_a_convolution_that_runs_twice():

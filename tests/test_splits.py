@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from netcompiler import NetError
-from netcompiler.splits import insert_splits
+from netcompiler.splits import insert_splits, without_splits
 from netcompiler.text import parse_message
 
 CORPUS = os.environ.get("NETCOMPILER_CORPUS")
@@ -20,6 +20,10 @@ def check(text, want):
     assert str(got) == str(parse_message(want))
     assert insert_splits(got) == got
     assert str(net) == before
+    if "Split" not in text:
+        back = without_splits(got)
+        assert "Split" not in str(back) and without_splits(back) == back
+        assert insert_splits(back) == got
 
 
 @pytest.mark.skipif(not PAIRS, reason="NETCOMPILER_CORPUS is not set")
@@ -111,3 +115,42 @@ def test_an_unknown_bottom():
     with pytest.raises(NetError, match='unknown bottom "y"') as e:
         insert_splits(parse_message('layer { name: "a" type: "ReLU" bottom: "y" }'))
     assert str(e.value.at) == "<text>:1:32"
+
+
+def test_a_net_without_its_splits():
+    net = parse_message("""
+        layer { name: "in" type: "Input" top: "x" }
+        layer { name: "s" type: "Slice" bottom: "x" top: "a" top: "b" loss_weight: 0 loss_weight: 2 }
+        layer { name: "e" type: "Eltwise" bottom: "x" bottom: "b" top: "e" }
+    """)
+    assert str(without_splits(insert_splits(net))) == str(net)
+
+
+def test_splits_that_stay():
+    """One that a net has by itself, and one whose bottom is overwritten before its readers come."""
+    texts = (
+        """
+        layer { name: "in" type: "Input" top: "x" }
+        layer { name: "mine" type: "Split" bottom: "x" top: "a" top: "b" }
+        layer { name: "r" type: "ReLU" bottom: "a" top: "c" }
+        """,
+        """
+        layer { name: "in" type: "Input" top: "x" }
+        layer { name: "x_in_0_split" type: "Split" bottom: "x" top: "x_in_0_split_0" top: "x_in_0_split_1" }
+        layer { name: "r" type: "ReLU" bottom: "x_in_0_split_0" top: "x" }
+        layer { name: "s" type: "ReLU" bottom: "x_in_0_split_1" top: "s" }
+        """,
+    )
+    for text in texts:
+        assert without_splits(parse_message(text)) == parse_message(text)
+
+
+def test_splits_of_old_files():
+    """Caffe of 2013 left the first of a split's tops its old name."""
+    text = """
+        layer { name: "in" type: "Input" top: "x" }
+        layer { name: "x_split" type: "Split" bottom: "x" top: "x" top: "x_split_1" }
+        layer { name: "a" type: "ReLU" bottom: "x" top: "a" }
+        layer { name: "b" type: "ReLU" bottom: "x_split_1" top: "b" }
+    """
+    assert [list(m.bottom) for m in without_splits(parse_message(text)).layer] == [[], ["x"], ["x"]]

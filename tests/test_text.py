@@ -4,8 +4,10 @@ Texts of faults have a `^` where the position must be; it is taken out before th
 a folder of other people's nets (nets/ with an INDEX.tsv) that are read too.
 """
 
+import copy
 import csv
 import os
+import pickle
 import re
 import time
 from pathlib import Path
@@ -726,3 +728,13 @@ def test_speed():
     start = time.perf_counter()
     net(text)
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_keep_their_places(twin):
+    net = parse_message('name: "n"\nlayer { name: "x" input_param { shape { dim: 2 } } }')
+    for message in (net, net.layer[0], net.layer[0].input_param):
+        other = twin(message)
+        assert type(other) is Msg and other == message and other.marks == message.marks
+    twin(net).layer[0].name = "y"
+    assert net.layer[0].name == "x" and net.layer[0].at("name").line == 2

@@ -120,6 +120,49 @@ layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" } 
 """
 
 
+def values(given, **options):
+    graph = weights.bind(netcompiler.build(netcompiler.parse(SHARED)), given, **options)
+    return {n.name: float(n.blobs[0][0, 0]) for n in graph.nodes[1:]}
+
+
+def test_the_last_layer_in_the_file_gives_a_shared_array():
+    one, two = ([np.full((3, 3), v), np.zeros(3)] for v in (1, 2))
+    assert values({"a": one, "b": two}) == {"a": 2, "b": 2}
+    assert values({"b": two, "a": one}) == {"a": 1, "b": 1}
+
+
+def test_a_shared_array_may_come_from_a_later_layer():
+    with pytest.warns(NetWarning, match="start from their fillers: a"):  # its bias does
+        assert values({"b": [np.full((3, 3), 7.0), np.zeros(3)]}) == {"a": 7, "b": 7}
+
+
+def test_layers_of_one_name_are_told_of():
+    text = SHARED.replace('"b" type', '"a" type').replace('param { name: "w" }', "")
+    with pytest.warns(NetWarning, match="several layers have the same name, and so the same weights, in and out: a"):
+        weights.bind(netcompiler.build(netcompiler.parse(text)), {}, warn=False)
+
+
+NO_ARRAYS = [
+    ("a number", 3),
+    ("None", None),
+    ("words", ["a", "b"]),
+    ("complex", [np.zeros((5, 3, 3, 3), complex), np.zeros(5)]),
+    ("ragged", [[[1], [2, 3]], np.zeros(5)]),
+]
+
+
+@pytest.mark.parametrize("arrays", [a[1] for a in NO_ARRAYS], ids=[a[0] for a in NO_ARRAYS])
+def test_no_arrays(arrays):
+    with pytest.raises(NetError, match="the weights are no arrays of numbers") as caught:
+        netcompiler.compile(netcompiler.parse(NET, file="net.prototxt"), {"conv": arrays})
+    assert caught.value.layer == '"conv" (Convolution)'
+
+
+def test_whole_numbers_and_halves_become_floats():
+    given = [np.ones((5, 3, 3, 3), np.int8), np.ones(5, np.float16)]
+    assert [a.dtype for a in bind({"conv": given}, warn=False)["conv"]] == [np.float32, np.float32]
+
+
 def test_a_shared_array_is_given_once():
     graph = netcompiler.build(netcompiler.parse(SHARED))
     weight, bias = np.eye(3, dtype=np.float32), np.ones(3, np.float32)

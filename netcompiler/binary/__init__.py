@@ -5,7 +5,8 @@ here a small walker over the wire format finds where the arrays lie in the mappe
 """
 
 from .hdf5 import read_h5, write_h5
+from .net import read_net
 from .read import merge, read_blobproto, read_caffemodel
 from .write import saved, write_caffemodel
 
-__all__ = ["merge", "read_blobproto", "read_caffemodel", "read_h5", "saved", "write_caffemodel", "write_h5"]
+__all__ = ["merge", "read_blobproto", "read_caffemodel", "read_h5", "read_net", "saved", "write_caffemodel", "write_h5"]

@@ -13,6 +13,7 @@ from ..errors import NetError
 from ..files import atomic
 from ..graph import Array, dims
 
+MOST_BLOBS = 1000  # of one layer
 MOST_PACKED = 1100  # bytes that one stored byte can stand for: a little above what deflate reaches
 _FAULTS = (OSError, KeyError, ValueError, RuntimeError, TypeError)  # what h5py raises on a damaged file
 
@@ -20,7 +21,8 @@ _FAULTS = (OSError, KeyError, ValueError, RuntimeError, TypeError)  # what h5py 
 def read_h5(path: str | os.PathLike[str]) -> dict[str, list[Array]]:
     """The learned blobs of a .caffemodel.h5: `{layer: [arrays in Caffe's order and shape]}`.
 
-    Caffe writes a shared blob for its owner only; a layer that shares all of its blobs is left out.
+    Caffe writes a shared blob for its owner only. A layer that shares all of its blobs is left out; where one shares the
+    first of two, say, that one is an array without elements.
 
     Raises: NetError for a file that is damaged or holds no weights, and where h5py is not installed.
     """
@@ -47,12 +49,11 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, list[Array]]:
             data.visititems(visit)
     except _FAULTS as e:
         raise NetError(f"cannot be read as HDF5: {e}", at=file) from None
+    shared = np.zeros(0, np.float32)
     for layer, blobs in found.items():
-        missing = [i for i in range(len(blobs)) if i not in blobs]
-        if missing:
-            hint = "if the layer shares that blob with another, save the weights as .caffemodel, which has both"
-            raise NetError(f"blob {missing[0]} is not in the file", at=file, layer=f'"{layer}"', hint=hint)
-    return {layer: [blobs[i] for i in range(len(blobs))] for layer, blobs in found.items()}
+        if max(blobs) >= MOST_BLOBS:
+            raise NetError(f'"{max(blobs)}" is no blob', at=file, layer=f'"{layer}"', expected=f"below {MOST_BLOBS}")
+    return {layer: [blobs.get(i, shared) for i in range(max(blobs) + 1)] for layer, blobs in found.items()}
 
 
 def write_h5(path: str | os.PathLike[str], blobs: Mapping[str, Sequence[Array]]) -> None:

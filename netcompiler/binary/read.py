@@ -126,8 +126,8 @@ def _check_shape(shape: Shape, wire: Wire, at: int) -> None:
 def _contents(wire: Wire, start: int, stop: int) -> tuple[Shape, list[Array]]:
     """The shape and the pieces of the values of a BlobProto.
 
-    The four old dims count before `shape`, and `double_data` before `data`, as in Caffe; `raw_data` before both, as in
-    NVCaffe. Source: Caffe, src/caffe/blob.cpp, FromProto.
+    The four old dims count before `shape`, and `double_data` before `data`, as in Caffe; both before `raw_data`, as in
+    NVCaffe. Source: Caffe and NVCaffe, src/caffe/blob.cpp, FromProto.
     """
     shape: list[int] = []
     old: dict[int, int] = {}
@@ -154,9 +154,8 @@ def _contents(wire: Wire, start: int, stop: int) -> tuple[Shape, list[Array]]:
             raw_type = _TYPES.get(wire.signed(a, b, 32), raw_type)  # protobuf drops what the enum does not have
         pos = b
     resolved = tuple(old.get(n, 0) for n in _OLD_DIMS) if old else tuple(shape)
-    if raw is not None:
-        return resolved, _raw(wire, *raw, raw_type)
-    return resolved, values[_BLOB["double_data"]] or values[_BLOB["data"]]
+    plain = values[_BLOB["double_data"]] or values[_BLOB["data"]]
+    return resolved, plain if plain or raw is None else _raw(wire, *raw, raw_type)
 
 
 def _dims(wire: Wire, start: int, stop: int) -> list[int]:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from .. import schema
-from ..builder import included
+from ..builder import included, net_state
 from ..errors import NetError, nearest
 from ..files import atomic
 from ..graph import Array, dims
-from ..layers import registry
+from ..layers import Layer, registry
 from ..layers.base import MAX_COUNT
 from ..splits import insert_splits
 from ..text import Marks, Msg
@@ -48,14 +48,21 @@ def write_caffemodel(
         near = nearest(unknown[0], names)
         hint = f'did you mean "{near[0]}"?' if near else None
         raise NetError(f'the net has no layer "{unknown[0]}" for the blobs', at=str(path), hint=hint)
+    learners = {raw.name for raw in net.layer if _learns(raw.type)}
     fields = field_numbers("NetParameter")
     with atomic(path) as file:
         file.write(_head(fields["name"], len(net.name.encode())) + net.name.encode())
         for raw in net.layer:
-            pieces = list(_layer(raw, blobs.get(raw.name, ())))
+            idle = raw.name in learners and not _learns(raw.type)  # it only bears the name of one that learns
+            pieces = list(_layer(raw, () if idle else blobs.get(raw.name, ())))
             file.write(_head(fields["layer"], sum(map(_size, pieces))))
             for piece in pieces:
                 file.write(piece)
+
+
+def _learns(kind: str) -> bool:
+    """Whether layers of a type may have blobs."""
+    return kind not in registry or registry[kind].blobs is not Layer.blobs
 
 
 def saved(msg: Msg, phase: str = "TEST", level: int = 0, stages: Iterable[str] = ()) -> Msg:
@@ -70,7 +77,7 @@ def saved(msg: Msg, phase: str = "TEST", level: int = 0, stages: Iterable[str] =
     msg = Msg.of(msg)
     if phase not in schema.enum("Phase"):
         raise NetError("unknown phase", expected="TRAIN or TEST", got=phase)
-    state = (phase, level or msg.state.level, frozenset((*msg.state.stage, *stages)))
+    state = net_state(msg, phase, level, stages)
     layers = [m for m in msg.layer if included(m, *state)]
     kept = type(msg.raw)(name=msg.raw.name, layer=[m.raw for m in layers])
     net = insert_splits(Msg(kept, Marks(msg.at(), {"layer": [m.marks for m in layers]})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -12,26 +13,40 @@ from .. import __version__
 from ..errors import NetError, NetWarning
 
 # The command of each word; imported when it is called, so that --help starts at once. Any other first word is a net.
-COMMANDS = {"check": "check"}
+COMMANDS = {"check": "check", "serve": "serve", "diff": "diff"}
+CLEAR = "\r\033[K"  # takes back what stands on the terminal's line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, 2 for a fault of the user's, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in files may hold what the terminal cannot show
     with warnings.catch_warnings():
         warnings.simplefilter("always", NetWarning)
-        warnings.showwarning = lambda message, *_, **__: print(f"netcompile: warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
         try:
-            return _command(arguments)
+            code = _command(arguments)
+            sys.stdout.flush()
+            return code
         except NetError as e:
-            print(f"netcompile: error: {e}", file=sys.stderr)
+            _tell(f"error: {e}")
             return 2
         except KeyboardInterrupt:
-            print("netcompile: stopped", file=sys.stderr)
+            _tell("stopped")
             return 130
         except BrokenPipeError:  # the reader of our output has gone, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as e:  # our output cannot be written, on a full disk say; all else is a NetError by now
+            _tell(f"error: {e}")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 2
+
+
+def _tell(text: str) -> None:
+    """Say something on stderr, in place of the line of progress that may stand on a terminal."""
+    print(f"{CLEAR if sys.stderr.isatty() else ''}netcompile: {text}", file=sys.stderr)
 
 
 def _command(arguments: list[str]) -> int:
@@ -62,6 +77,8 @@ examples:
 
 commands of their own (each has a --help):
   netcompile check FILE_OR_DIR...     what becomes of any number of nets, without running them
+  netcompile diff A B                 two nets, or two trained nets, side by side by structure
+  netcompile serve [NET_OR_DIR]       an editor in the browser, with the diagram beside the text
 
 weights that do not fit the net (--weights-policy):
   strict        refuse them, and list them all (the default)
@@ -74,6 +91,7 @@ files that -o writes, by suffix:
   .h5           the weights alone, as Caffe's .caffemodel.h5
   .safetensors, .npz   the weights, as `layer.blob`
   .json         the graph with shapes and figures
+  .csv          the figures, a row for each layer
 """
 
 
@@ -103,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
     p.add_argument("--seed", metavar="N", type=int, default=0, help="of random weights and inputs (default: 0)")
     p.add_argument("--code", action="store_true", help="print the PyTorch code that the net runs")
+    p.add_argument("--figures", action="store_true", help="tell each layer's figures (docs/figures.md), run nothing")
     p.add_argument("-q", "--quiet", action="store_true", help="no table of layers")
     p.add_argument("--json", action="store_true", help="the report as JSON")
     p.add_argument("--version", action="version", version=f"netcompile {__version__}")

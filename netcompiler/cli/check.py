@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import layers
-from ..builder import build
+from ..builder import build, included, net_state
 from ..errors import NetError, NetWarning, ShapeUnknown, Span
 from ..text import Msg, parse_message, read_text
 from ..upgrade import upgrade, upgrade_solver
@@ -146,8 +146,10 @@ def _build(
 
 def _with_known_inputs(msg: Msg, phase: str, options: argparse.Namespace, shapes: dict[str, tuple[int, ...]]) -> Any:
     """Build with those of the given shapes that the net has a use for: a folder's nets have different inputs."""
-    tops = {top for layer in msg.layer for top in layer.top}
-    given = {name: shape for name, shape in shapes.items() if name in tops}
+    state = net_state(msg, phase, options.level, options.stage)
+    sources = [m for m in msg.layer if m.type in layers.registry and layers.registry[m.type].is_input]
+    inputs = {top for m in sources if included(m, *state) for top in m.top}
+    given = {name: shape for name, shape in shapes.items() if name in inputs}
     return build(msg, phase, options.level, options.stage, given)
 
 

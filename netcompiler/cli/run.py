@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from ..builder import build, reshape
 from ..errors import NetError
 from ..graph import Array, Graph, Value, dims
 from ..upgrade import load
+from .figures import in_bytes, show, totals_lines
+from . import CLEAR
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +31,10 @@ def run_net(options: argparse.Namespace) -> int:
     """Do what the main command's options say. Returns the exit code."""
     export.check_targets(options.output)
     say = _Progress(quiet=options.json)
-    msg = load(options.net)
     shapes = input_shapes(options.input)
+    if options.figures:
+        return show(options, shapes)
+    msg = load(options.net)
     graph = build(msg, options.phase, options.level, options.stage, shapes, options.allow_python)
     if options.image:
         pictures = _image_input(graph)
@@ -57,16 +60,18 @@ def run_net(options: argparse.Namespace) -> int:
             progress=say.share,
         )
         compiled = time.perf_counter() - start
+        bound = net.with_weights() if options.output else net.source  # before a run in TRAIN changes BatchNorm's statistics
         say("running")
+        if stats.peak_activation_bytes(net.graph) > module.memory(net.device):
+            raise MemoryError  # else the system might kill us half-way
         outputs, seconds = _timed(net, _feeds(net, prepared, options.seed))
     say.clear()
 
     report = _report(options, net, compiled, seconds, outputs, labels)
     if options.json:
-        print(json.dumps(report, indent=1))
+        print(export.as_json(report))
     else:
         _print(report, options, net)
-    bound = net.with_weights() if options.output else net.source
     for path in options.output:
         export.write(path, msg, bound, report, options.phase, options.level, options.stage)
         if not options.json:
@@ -83,7 +88,7 @@ class _Progress:
 
     def __call__(self, text: str) -> None:
         if self.on:
-            print(f"\r\033[K{text} ...", end="", file=sys.stderr, flush=True)
+            print(f"{CLEAR}{text} ...", end="", file=sys.stderr, flush=True)
 
     def share(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -94,7 +99,7 @@ class _Progress:
 
     def clear(self) -> None:
         if self.on:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            print(CLEAR, end="", file=sys.stderr, flush=True)
 
 
 def input_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
@@ -156,7 +161,7 @@ def _feeds(net: CompiledNet, prepared: dict[str, Array], seed: int) -> dict[str,
             elif net.is_label(value):
                 feeds[value.blob] = np.zeros(value.shape, np.float32)
             else:
-                feeds[value.blob] = (60 * rng.standard_normal(value.shape)).astype(np.float32)
+                feeds[value.blob] = np.asarray(60 * rng.standard_normal(value.shape, np.float32), np.float32)
     return feeds
 
 
@@ -167,7 +172,7 @@ def _timed(net: CompiledNet, feeds: dict[str, Array]) -> tuple[dict[str, Tensor]
     on = {name: torch.from_numpy(x).to(net.device) for name, x in feeds.items()}
 
     def once() -> dict[str, Tensor]:
-        outputs: dict[str, Tensor] = net(**on)
+        outputs = net.forward(**on)  # not net(...), which cannot take an input by the name "self"
         if net.device.type == "cuda":
             torch.cuda.synchronize(net.device)
         return outputs
@@ -188,7 +193,7 @@ def _memory(graph: Graph) -> Iterator[None]:
         if isinstance(e, RuntimeError) and "out of memory" not in str(e) and "alloc" not in str(e):
             raise
         totals = stats.totals(graph)
-        got = f"{_bytes(totals.weight_bytes)} of weights, {_bytes(totals.peak_activation_bytes)} of activations at the peak"
+        got = f"{in_bytes(totals.weight_bytes)} of weights, {in_bytes(totals.peak_activation_bytes)} of activations at the peak"
         raise NetError("not enough memory for this net", got=got, hint="a smaller batch: --input NAME=DIMS") from None
 
 
@@ -233,11 +238,11 @@ def _top(images: list[str], arrays: dict[str, Array], labels: list[str]) -> list
     """The best five classes of each picture (or of the first item), from the first output that has class scores."""
     fewest = 2 if images else 5
     for name, array in arrays.items():
-        scores = array.reshape(array.shape[0], -1) if array.ndim > 1 else array.reshape(1, -1)
-        if array.ndim < 2 or scores.shape[1] != array.shape[1] or scores.shape[1] < fewest:
+        if array.ndim < 2 or array.shape[1] < fewest or array.size != array.shape[0] * array.shape[1]:
             continue
+        scores = array.reshape(array.shape[:2])
         rows = []
-        for i in range(len(images) or 1):
+        for i in range(min(len(images) or 1, len(scores))):
             best = np.argsort(-scores[i], kind="stable")[:5]
             classes = [
                 {"class": int(k), "score": float(scores[i, k]), **({"label": labels[k]} if k < len(labels) else {})}
@@ -262,15 +267,10 @@ def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet
     elif not options.quiet:
         _table(report["layers"])
     totals, run = report["totals"], report["run"]
-    random = "" if options.weights else "  (no -w given: random, from the net's fillers; the outputs mean nothing)"
+    random = "" if options.weights else "  (no -w given: random, by the net's fillers, 0 where it names none)"
     lines = [
         ("net", f"{report['name'] or '(no name)'}, phase {report['phase']}, {totals['layers']} layers"),
-        ("params", f"{totals['params']:,} learned, {_bytes(totals['weight_bytes'])} of weights{random}"),
-        ("MACs", f"{totals['macs']:,}"),
-        (
-            "activations",
-            f"{_bytes(totals['activation_bytes'])} all kept, {_bytes(totals['peak_activation_bytes'])} at the peak",
-        ),
+        *((word, text + (random if word == "params" else "")) for word, text in totals_lines(totals)),
         ("device", f"{run['device']}, {run['dtype']}{', optimised' if run['optimized'] else ''}"),
         ("time", f"{run['compile_seconds']:.2f} s to compile, {1e3 * run['batch_seconds']:.1f} ms to run one batch"),
     ]
@@ -308,11 +308,3 @@ def _table(layers: list[dict[str, Any]]) -> None:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.4g} {unit}" if unit != "GB" else f"{count:,.1f} GB"
-        count /= 1000
-    raise AssertionError(count)

@@ -14,6 +14,7 @@ from ..graph import Array
 
 Pixels = NDArray[np.uint8]
 
+MOST_PIXELS = 1 << 14  # of a side that pictures are resized to
 IMAGENET_MEAN = (104.0069879, 116.6687676, 122.6789143)  # B, G, R: the mean of ILSVRC 2012's training pictures
 
 
@@ -117,6 +118,9 @@ def caffe_preparation(
     _, channels, *crop = input_shape
     usual = all(224 <= side <= 231 for side in crop)
     size = size or ((256, 256) if usual else (crop[0], crop[1]))
+    if not all(1 <= side <= MOST_PIXELS for side in size):
+        got, expected = f"{size[0]} x {size[1]}", f"1 to {MOST_PIXELS} pixels a side"
+        raise NetError("a picture cannot be resized to this", expected=expected, got=got)
     return Preparation(size, (crop[0], crop[1]), _mean(mean, channels), scale)
 
 
@@ -137,8 +141,8 @@ def _mean(mean: str | None, channels: int) -> Array:
 def _mean_image(path: str) -> Array:
     if Path(path).suffix == ".npy":
         try:
-            array = np.load(path)
-        except (OSError, ValueError) as e:
+            array = np.load(path).astype(np.float32, casting="same_kind")
+        except (OSError, EOFError, ValueError, TypeError) as e:
             raise NetError(f"cannot be read as a mean image: {e}", at=path) from None
     else:
         from ..binary import read_blobproto

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,32 @@ import numpy as np
 from .. import stats
 from ..errors import NetError
 from ..files import atomic
-from ..graph import Array, Graph
+from ..graph import UNKNOWN, Array, Graph, Shape
 from ..text import Msg, format_message
 
 
 def describe(graph: Graph) -> dict[str, Any]:
     """The graph with its shapes and figures, as plain values for JSON."""
+    figures = stats.figures(graph)
+    totals = stats.totals(graph, figures)
     layers = []
-    for node, figures in zip(graph.nodes, stats.figures(graph), strict=True):
+    for node, row in zip(graph.nodes, figures, strict=True):
+        told = asdict(row)
+        fields = told.pop("fields")
         layers.append(
             {
                 "name": node.name,
                 "type": node.layer.kind,
                 "settings": node.layer.settings(),
                 "bottoms": [v.blob for v in node.bottoms],
-                "tops": [{"blob": v.blob, "shape": list(v.shape)} for v in node.tops],
+                "tops": [
+                    {"blob": v.blob, "shape": _shape(v.shape), "field": field}
+                    for v, field in zip(node.tops, fields, strict=True)
+                ],
                 "blobs": {k: list(s.shape) for k, s in node.layer.blobs(node.bottom_shapes).items()},
-                **asdict(figures),
+                **told,
+                "intensity": row.intensity,
+                "per_image": asdict(stats.per_image(row, totals.images)),
                 **({"line": node.at.line} if node.at else {}),
             }
         )
@@ -37,10 +47,27 @@ def describe(graph: Graph) -> dict[str, Any]:
         "name": graph.name,
         "phase": graph.phase,
         "inputs": {v.blob: list(v.shape) for v in graph.inputs()},
-        "outputs": {v.blob: list(v.shape) for v in graph.outputs},
+        "outputs": {v.blob: _shape(v.shape) for v in graph.outputs},
         "layers": layers,
-        "totals": asdict(stats.totals(graph)),
+        "totals": {**asdict(totals), "per_image": asdict(stats.totals_per_image(totals, figures))},
     }
+
+
+def _shape(shape: Shape) -> list[int] | None:
+    return None if shape == UNKNOWN else list(shape)
+
+
+def as_json(report: dict[str, Any]) -> str:
+    """The text of a report. JSON has no infinity and no NaN: they become null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return None if isinstance(value, float) and not isfinite(value) else value
+
+    return json.dumps(plain(report), indent=1, allow_nan=False)
 
 
 def named_blobs(graph: Graph) -> dict[str, Array]:
@@ -100,9 +127,16 @@ def _npz(path: Path, job: Job) -> None:
         np.savez(file, **named_blobs(job.graph))  # type: ignore[arg-type]
 
 
+def _csv(path: Path, job: Job) -> None:
+    from .sheet import sheet
+
+    with atomic(path) as file:
+        file.write(sheet(job.report).encode())
+
+
 def _json(path: Path, job: Job) -> None:
     with atomic(path) as file:
-        file.write((json.dumps(job.report, indent=1) + "\n").encode())
+        file.write((as_json(job.report) + "\n").encode())
 
 
 WRITERS: dict[str, Callable[[Path, Job], None]] = {
@@ -112,6 +146,7 @@ WRITERS: dict[str, Callable[[Path, Job], None]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
     ".json": _json,
+    ".csv": _csv,
 }
 
 

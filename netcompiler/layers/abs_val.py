@@ -21,6 +21,8 @@ class AbsVal(Layer):
     Source: Caffe, src/caffe/layers/absval_layer.cpp.
     """
 
+    category = "activation"
+
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         not_in_place(msg)

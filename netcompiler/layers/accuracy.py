@@ -26,6 +26,7 @@ class Accuracy(Layer):
     Source: Caffe, src/caffe/layers/accuracy_layer.cpp.
     """
 
+    category = "loss"
     n_bottom = (2, 2)
     n_top = (1, 2)
     no_gradient = (1,)

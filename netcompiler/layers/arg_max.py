@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shapes
 from ..text import Msg
-from .base import Layer, at_least, axis, layer, not_in_place, refuse_gradient
+from ..windows import Windows
+from .base import Layer, at_least, axis, layer, not_in_place, refuse_gradient, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,8 @@ class ArgMax(Layer):
     It has no gradient. Places are whole numbers that bfloat16 cannot hold: the top is float32, or float64 of float64.
     Source: Caffe, src/caffe/layers/argmax_layer.cpp.
     """
+
+    category = "shape"
 
     top_k: int = 1
     out_max_val: bool = False
@@ -50,6 +53,9 @@ class ArgMax(Layer):
         if self.axis is None:
             return ((shape[0], 2 if self.out_max_val else 1, self.top_k, *(1,) * (len(shape) - 3)),)
         return ((*shape[: self.axis], self.top_k, *shape[self.axis + 1 :]),)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return None if self.axis is None else whole_from(self.axis, bottoms[0], self.axis + 1)
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from ..errors import NetError, ShapeUnknown
 from ..fillers import Filler
-from ..graph import Shape, Shapes, dims
+from ..graph import Array, Shape, Shapes, dims
 from ..schema import is_repeated
 from ..text import Msg
+from ..windows import SAME, Window, Windows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ANY = 1 << 30  # "any number" as the upper end of a range of bottoms or tops
 MAX_COUNT = (1 << 31) - 1  # Caffe refuses a blob with more elements
+CATEGORIES = tuple("data convolution pooling activation normalisation dense combine shape loss other".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Layer:
     anonymous_tops: ClassVar[bool] = False  # tops that the net does not name are added, as losses' are
     no_gradient: ClassVar[tuple[int, ...]] = ()  # bottoms that never take a gradient, such as labels; -1 is the last
     counted: ClassVar[bool] = False  # whether its multiply-accumulates count in a net's total
+    category: ClassVar[str] = "other"  # one of CATEGORIES: the colour that pictures give it
+    views: ClassVar[bool] = False  # its tops stand in the memory of its bottom
     ignored: ClassVar[frozenset[str]] = frozenset({"engine"})  # fields without effect on the numbers
 
     @classmethod
@@ -67,9 +71,30 @@ class Layer:
         """The learned arrays in Caffe's order and shapes, under the names that the running module gives them."""
         return {}
 
+    def adopted(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """A weight file's arrays in the order and the shapes of `blobs`, where some writer has others.
+
+        Raises: NetError where the file does not tell which is which.
+        """
+        return arrays
+
+    def misfit_hint(self, count: int) -> str | None:
+        """What to do about a weight file that has `count` arrays for this layer, which has another number of blobs."""
+        return None
+
     def macs(self, bottoms: Shapes, tops: Shapes) -> int:
         """Multiply-accumulates of one forward over these shapes."""
         return 0
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        """Along each axis of a bottom from the third on, which of its pixels one pixel of a top is made of; None: all.
+
+        NOTHING where the top is made of other bottoms alone; of those in `no_gradient` nobody asks. A pixel of a blob is
+        all channels of one place. Unless a layer says otherwise, a top of the bottom's height and width is made pixel by
+        pixel.
+        """
+        image = bottoms[bottom][2:]
+        return (SAME,) * len(image) if image == tops[top][2:] else None
 
     def is_identity(self) -> bool:
         """Whether every top is the bottom itself, so that an optimiser may take the layer out."""
@@ -91,11 +116,16 @@ class Layer:
                 shown[f.name] = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
         return shown
 
+    def brief(self) -> str:
+        """The settings that matter most, as short as a picture wants them: `3x3, s2, p1, 256`."""
+        return settings_line(self.settings())
+
 
 @dataclass(frozen=True, slots=True)
 class InputLayer(Layer):
     """A layer whose tops the caller feeds: no bottom, tops of the given shapes; None where the net does not tell one."""
 
+    category = "data"
     n_bottom = (0, 0)
     n_top = (1, ANY)
     is_input = True
@@ -116,6 +146,40 @@ class InputLayer(Layer):
     def given(self, shapes: Mapping[int, Shape]) -> Self:
         """The same layer with other shapes for some of its tops, by index."""
         return replace(self, shapes=tuple(shapes.get(i, old) for i, old in enumerate(self.shapes)))
+
+
+def settings_line(settings: Mapping[str, str]) -> str:
+    """Settings in a line: those that are on by their name alone, numbers to four digits.
+
+    >>> settings_line({"axis": "2", "eps": "9.999999747378752e-06", "bias_term": "False", "across": "True"})
+    'axis 2, eps 1e-05, no bias_term, across'
+    """
+
+    def word(name: str, value: str) -> str:
+        if value in ("True", "False"):
+            return name if value == "True" else f"no {name}"
+        return f"{name} {short_number(value)}"
+
+    return ", ".join(word(name, value) for name, value in settings.items())
+
+
+def short_number(text: str) -> str:
+    """A number as people write it, four digits behind the point at most; any other text as it is."""
+    try:
+        return f"{float(text):.4g}" if "." in text or "e" in text else text
+    except ValueError:
+        return text
+
+
+def window_words(kernel: Shape, stride: Shape, pad: Shape, dilation: Shape = (), group: int = 1) -> list[str]:
+    """How pictures write a sliding window, what is usual left out: 3x3, s2, p1, d2, g32."""
+
+    def side(sizes: Shape, usual: int) -> str:
+        sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
+        return "" if sizes == (usual,) else "x".join(map(str, sizes))
+
+    parts = (("s", side(stride, 1)), ("p", side(pad, 0)), ("d", side(dilation or (1,), 1)), ("g", side((group,), 1)))
+    return ["x".join(map(str, kernel)), *(letter + text for letter, text in parts if text)]
 
 
 L = TypeVar("L", bound=type[Layer])
@@ -171,14 +235,23 @@ def spatial(msg: Msg, name: str, rank: int, default: int | None = None, *, least
     if sides:
         values = [int(getattr(msg, f"{stem}_h")), int(getattr(msg, f"{stem}_w"))]
     elif not values:
-        if default is None:
+        if default is None and rank:
             raise NetError(f"{name} is missing", expected=f"{name}, or {stem}_h and {stem}_w")
-        values = [default]
+        values = [least if default is None else default]
     if len(values) not in (1, rank):
         raise NetError(f"{name} has the wrong number of values", at=at, expected=f"1 or {rank}", got=len(values))
     if min(values) < least:
         raise NetError(f"{name} is too small", at=at, expected=f"at least {least}", got=" x ".join(map(str, values)))
     return tuple(values) * (rank if len(values) == 1 else 1)
+
+
+def whole_from(axis: int, shape: Shape, end: int | None = None) -> Windows:
+    """The windows of a layer that works pixel by pixel, but makes each of all that lies along the axes from `axis` on.
+
+    end: the first axis behind them; None: there is none.
+    """
+    held = range(axis, len(shape) if end is None else end)
+    return tuple(Window.whole(shape[k]) if k in held else SAME for k in range(2, len(shape)))
 
 
 def same_shapes(bottoms: Shapes) -> None:

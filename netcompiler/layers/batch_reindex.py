@@ -24,6 +24,7 @@ class BatchReindex(Layer):
     Source: Caffe, src/caffe/layers/batch_reindex_layer.cpp.
     """
 
+    category = "shape"
     n_bottom = (2, 2)
     no_gradient = (1,)
 

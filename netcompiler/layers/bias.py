@@ -9,6 +9,7 @@ from ..errors import NetError
 from ..fillers import Filler
 from ..graph import Shape, Shapes, dims
 from ..text import Msg
+from ..windows import Windows
 from .base import BlobSpec, Layer, at_least, axis, layer
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Bias(Layer):
     Source: Caffe, src/caffe/layers/bias_layer.cpp.
     """
 
+    category = "normalisation"
     n_bottom = (1, 2)
 
     axis: int = 1
@@ -45,6 +47,10 @@ class Bias(Layer):
         if len(bottoms) == 2:
             return {}
         return {"bias": BlobSpec(operand(self.axis, self.num_axes, bottoms), self.filler)}
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        moved = bottom == 1 and self.axis > 0  # its axes lie along later ones of the top
+        return None if moved else Layer.windows(self, bottoms, tops, bottom, top)
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x = bottoms[0]

@@ -21,6 +21,8 @@ class BNLL(Layer):
     Source: Caffe, src/caffe/layers/bnll_layer.cpp.
     """
 
+    category = "activation"
+
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         return cls()

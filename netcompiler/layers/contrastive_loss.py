@@ -28,6 +28,7 @@ class ContrastiveLoss(Layer):
     Source: Caffe, src/caffe/layers/contrastive_loss_layer.cpp; Hadsell et al. 2006.
     """
 
+    category = "loss"
     n_bottom = (3, 3)
     is_loss = True
     anonymous_tops = True
@@ -43,10 +44,10 @@ class ContrastiveLoss(Layer):
 
     def tops(self, bottoms: Shapes) -> Shapes:
         a, b, labels = bottoms
-        at_least(2, bottoms)
+        at_least(1, bottoms)
         if prod(a[2:]) != 1:
             raise NetError("the pairs must be N x C", expected="further axes of 1", got=dims(a))
-        if (*b[:2], prod(b[2:])) != (*a[:2], 1):
+        if ((*b, 1)[:2], prod(b[2:])) != ((*a, 1)[:2], 1):
             raise NetError("the two sides of the pairs differ in shape", expected=dims(a), got=f"{dims(b)} at bottom 1")
         if prod(labels) != a[0]:
             raise NetError("each pair needs one label", expected=a[0], got=f"{prod(labels)} ({dims(labels)})")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shape, Shapes, dims
 from ..text import Msg
+from ..windows import Window, Windows
 from .base import Layer, at_least, axis, layer, not_in_place
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Crop(Layer):
     Source: Caffe, src/caffe/layers/crop_layer.cpp.
     """
 
+    category = "shape"
     n_bottom = (2, 2)
     no_gradient = (1,)
 
@@ -56,6 +58,11 @@ class Crop(Layer):
     def offsets(self, rank: int) -> Shape:
         """Where the crop starts in each axis from `axis` on."""
         return self.offset if len(self.offset) > 1 else (self.offset or (0,)) * (rank - self.axis)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        rank = len(bottoms[bottom])
+        starts = dict(enumerate(self.offsets(rank), self.axis))
+        return tuple(Window.sliding(1, 1, -starts.get(k, 0)) for k in range(2, rank))
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x, size = bottoms

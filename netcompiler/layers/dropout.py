@@ -42,6 +42,9 @@ class Dropout(Layer):
     def is_identity(self) -> bool:
         return not self.train
 
+    def brief(self) -> str:
+        return f"{self.dropout_ratio:.4g}"
+
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch.nn.functional as F
 

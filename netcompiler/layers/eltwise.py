@@ -29,6 +29,7 @@ class Eltwise(Layer):
     Source: Caffe, src/caffe/layers/eltwise_layer.cpp.
     """
 
+    category = "combine"
     n_bottom = (2, ANY)
 
     operation: str = "SUM"
@@ -51,6 +52,9 @@ class Eltwise(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         same_shapes(bottoms)
         return bottoms[:1]
+
+    def brief(self) -> str:
+        return ", ".join([self.operation, *(f"{c:g}" for c in self.coeff)])
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch

@@ -22,6 +22,8 @@ class ELU(Layer):
     Source: Caffe, src/caffe/layers/elu_layer.cpp; Clevert et al. 2015, eq. 15.
     """
 
+    category = "activation"
+
     alpha: float = 1.0
     factor: float = 1.0
 

@@ -25,6 +25,7 @@ class Embed(Layer):
     Source: Caffe, src/caffe/layers/embed_layer.cpp.
     """
 
+    category = "dense"
     no_gradient = (0,)
 
     num_output: int

@@ -26,6 +26,7 @@ class EuclideanLoss(Layer):
     Source: Caffe, src/caffe/layers/euclidean_loss_layer.cpp.
     """
 
+    category = "loss"
     n_bottom = (2, 2)
     is_loss = True
     anonymous_tops = True

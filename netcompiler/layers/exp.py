@@ -24,6 +24,8 @@ class Exp(Layer):
     Source: Caffe, src/caffe/layers/exp_layer.cpp.
     """
 
+    category = "activation"
+
     base: float = math.e
     scale: float = 1.0
     shift: float = 0.0
@@ -52,6 +54,8 @@ class Log(Layer):
 
     Source: Caffe, src/caffe/layers/log_layer.cpp.
     """
+
+    category = "activation"
 
     base: float = math.e
     scale: float = 1.0

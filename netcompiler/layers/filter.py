@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shapes, dims
 from ..text import Msg
+from ..windows import NOTHING, Windows
 from .base import ANY, Layer, at_least, layer, not_in_place, refuse_gradient
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Filter(Layer):
     Source: Caffe, src/caffe/layers/filter_layer.cpp.
     """
 
+    category = "shape"
     n_bottom = (2, ANY)
     n_top = (1, ANY)
     no_gradient = (-1,)
@@ -50,6 +52,9 @@ class Filter(Layer):
                 expected = f"{selector[0]} items, as the selector has"
                 raise NetError("the batches differ", expected=expected, got=f"{dims(shape)} at bottom {i}")
         return tuple(items)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return Layer.windows(self, bottoms, tops, bottom, top) if bottom == top else NOTHING
 
     def forward(self, m: Any, *bottoms: Tensor) -> tuple[Tensor, ...]:
         *items, selector = bottoms

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shapes
 from ..text import Msg
-from .base import Layer, at_least, axis, layer, not_in_place
+from ..windows import Windows
+from .base import Layer, at_least, axis, layer, not_in_place, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,10 @@ class Flatten(Layer):
     Quirk: an end_axis just before `axis` merges nothing and puts a new axis of 1 there.
     Source: Caffe, src/caffe/layers/flatten_layer.cpp.
     """
+
+    category = "shape"
+
+    views = True
 
     axis: int = 1
     end_axis: int = -1
@@ -42,6 +47,9 @@ class Flatten(Layer):
         shape = bottoms[0]
         last = self.end_axis % len(shape)
         return ((*shape[: self.axis], prod(shape[self.axis : last + 1]), *shape[last + 1 :]),)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return whole_from(self.axis, bottoms[0])
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x = bottoms[0]

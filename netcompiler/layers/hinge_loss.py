@@ -25,6 +25,7 @@ class HingeLoss(Layer):
     Source: Caffe, src/caffe/layers/hinge_loss_layer.cpp.
     """
 
+    category = "loss"
     n_bottom = (2, 2)
     is_loss = True
     anonymous_tops = True

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shape, Shapes, dims
 from ..text import Msg
+from ..windows import Window, Windows
 from .base import Layer, at_least, axis, layer, spatial
-from .convolution import window_counts
+from .convolution import grown, window_counts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,7 @@ class Im2col(Layer):
     Source: Caffe, src/caffe/layers/im2col_layer.cpp.
     """
 
+    category = "shape"
     ignored = frozenset(
         {"engine", "force_nd_im2col", "num_output", "group", "bias_term", "weight_filler", "bias_filler"}
     )
@@ -58,12 +60,17 @@ class Im2col(Layer):
         counts = window_counts(shape[self.axis + 1 :], self.kernel, self.stride, self.pad, self.dilation)
         return ((*shape[: self.axis], shape[self.axis] * prod(self.kernel), *counts),)
 
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        sides = zip(self.kernel, self.stride, self.pad, self.dilation, strict=True)
+        return tuple(Window.sliding(*side) for side in sides) if self.axis == 1 else None
+
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch
         import torch.nn.functional as F
 
         x, rank = bottoms[0], len(self.kernel)
         counts = window_counts(tuple(x.shape[self.axis + 1 :]), self.kernel, self.stride, self.pad, self.dilation)
+        x = grown(x, self.kernel, self.pad, self.dilation)
         x = F.pad(x, [p for pad in reversed(self.pad) for p in (pad, pad)])
         for i, (k, s, d) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
             # One spatial axis becomes two: the place in the window, the window. The axes before it have already.

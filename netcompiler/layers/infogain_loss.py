@@ -47,6 +47,7 @@ class InfogainLoss(Layer):
     Source: Caffe, src/caffe/layers/infogain_loss_layer.cpp.
     """
 
+    category = "loss"
     n_bottom = (2, 3)
     n_top = (1, 2)
     is_loss = True

@@ -10,7 +10,8 @@ from ..errors import NetError
 from ..fillers import Filler
 from ..graph import Shapes
 from ..text import Msg
-from .base import BlobSpec, Layer, at_least, axis, layer
+from ..windows import Windows
+from .base import BlobSpec, Layer, at_least, axis, layer, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,7 @@ class InnerProduct(Layer):
     Source: Caffe, src/caffe/layers/inner_product_layer.cpp.
     """
 
+    category = "dense"
     counted = True
 
     num_output: int
@@ -59,6 +61,12 @@ class InnerProduct(Layer):
 
     def macs(self, bottoms: Shapes, tops: Shapes) -> int:
         return prod(bottoms[0]) * self.num_output
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return whole_from(self.axis, bottoms[0])
+
+    def brief(self) -> str:
+        return str(self.num_output)
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch.nn.functional as F

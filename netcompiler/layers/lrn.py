@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shapes
 from ..text import Msg
+from ..windows import Window, Windows
 from .base import Layer, exactly, layer
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class LRN(Layer):
     k = 1 whatever the net says, as in Caffe. The mean is over the whole window, also where it leaves the image.
     Source: Caffe, src/caffe/layers/lrn_layer.cpp; Krizhevsky et al. 2012, section 3.3.
     """
+
+    category = "normalisation"
 
     local_size: int = 5
     alpha: float = 1.0
@@ -42,6 +45,13 @@ class LRN(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         exactly(4, bottoms)
         return bottoms
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        size = self.local_size if self.norm_region == "WITHIN_CHANNEL" else 1
+        return (Window.sliding(size, 1, size // 2),) * 2
+
+    def brief(self) -> str:
+        return f"{self.local_size}, " + ("within" if self.norm_region == "WITHIN_CHANNEL" else "across")
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch.nn.functional as F

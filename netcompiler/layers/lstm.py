@@ -10,6 +10,7 @@ from ..errors import NetError
 from ..fillers import Filler
 from ..graph import Shapes, dims
 from ..text import Msg
+from ..windows import Windows
 from .base import BlobSpec, Layer, at_least, exactly, layer, refuse_gradient, traced
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Recurrent(Layer):
     Source: Caffe, src/caffe/layers/recurrent_layer.cpp.
     """
 
+    category = "dense"
     n_bottom = (2, 5)
     n_top = (1, 3)
     no_gradient = (1,)
@@ -97,6 +99,9 @@ class Recurrent(Layer):
         each = prod(bottoms[0][:2])
         specs = self.blobs(bottoms).items()
         return sum(uses.get(name, each) * spec.count for name, spec in specs if name.startswith("weight"))
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return None
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         import torch

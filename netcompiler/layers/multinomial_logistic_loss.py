@@ -28,6 +28,7 @@ class MultinomialLogisticLoss(Layer):
     Source: Caffe, src/caffe/layers/multinomial_logistic_loss_layer.cpp.
     """
 
+    category = "loss"
     n_bottom = (2, 2)
     is_loss = True
     anonymous_tops = True

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shapes, dims
 from ..text import Msg
-from .base import Layer, layer
+from ..windows import Windows
+from .base import Layer, layer, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,8 @@ class MVN(Layer):
     Source: Caffe, src/caffe/layers/mvn_layer.cpp.
     """
 
+    category = "normalisation"
+
     normalize_variance: bool = True
     across_channels: bool = False
     eps: float = 1e-9
@@ -39,6 +42,9 @@ class MVN(Layer):
         if len(bottoms[0]) > 4:
             raise NetError("the bottom has too many axes", expected="at most 4", got=dims(bottoms[0]))
         return ((*bottoms[0], 1, 1, 1, 1)[:4],)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return whole_from(2, bottoms[0])
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x = bottoms[0].reshape(*bottoms[0].shape, *(1,) * (4 - bottoms[0].dim()))

@@ -24,6 +24,7 @@ class Parameter(Layer):
     Source: Caffe, include/caffe/layers/parameter_layer.hpp.
     """
 
+    category = "data"
     n_bottom = (0, 0)
 
     shape: Shape = ()

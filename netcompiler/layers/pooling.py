@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shape, Shapes
 from ..text import Msg
-from .base import Layer, exactly, layer, spatial
+from ..windows import Window, Windows
+from .base import Layer, exactly, layer, spatial, window_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ class Pooling(Layer):
     Source: Caffe, src/caffe/layers/pooling_layer.cpp, pooling_layer.cu.
     """
 
+    category = "pooling"
     n_top = (1, 2)
 
     pool: str = "MAX"
@@ -104,6 +106,15 @@ class Pooling(Layer):
                 )
             found.append(count)
         return tuple(found)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        if self.global_pooling:
+            return None
+        return tuple(map(Window.sliding, self.kernel, self.stride, self.pad))
+
+    def brief(self) -> str:
+        sides = ["global"] if self.global_pooling else window_words(self.kernel, self.stride, self.pad)
+        return ", ".join([self.pool, *sides, *(["floor"] if self.round_mode == "FLOOR" else [])])
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = bottoms[0]

@@ -24,6 +24,8 @@ class Power(Layer):
     Source: Caffe, src/caffe/layers/power_layer.cpp.
     """
 
+    category = "activation"
+
     power: float = 1.0
     scale: float = 1.0
     shift: float = 0.0

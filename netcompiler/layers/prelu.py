@@ -26,6 +26,8 @@ class PReLU(Layer):
     Source: Caffe, src/caffe/layers/prelu_layer.cpp; He et al. 2015, eq. 1.
     """
 
+    category = "activation"
+
     channel_shared: bool = False
     filler: Filler = Filler(value=0.25)
 

@@ -17,6 +17,7 @@ from ..errors import NetError
 from ..fillers import Filler
 from ..graph import Array, Shape, Shapes
 from ..text import Msg
+from ..windows import Windows
 from .base import ANY, BlobSpec, InputLayer, Layer, layer
 from .pycaffe import Blob, BlobList, PythonLayer, find_class, told
 
@@ -184,6 +185,9 @@ class Python(Layer):
 
     def blobs(self, bottoms: Shapes) -> dict[str, BlobSpec]:
         return dict(self.instance.specs)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return None
 
     def forward(self, m: Any, *bottoms: Tensor) -> tuple[Tensor, ...]:
         _refuse_tracing()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..graph import Shapes
 from ..text import Msg
-from .base import Layer, at_least, axis, layer, not_in_place
+from ..windows import Windows
+from .base import Layer, at_least, axis, layer, not_in_place, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,8 @@ class Reduction(Layer):
     Source: Caffe, src/caffe/layers/reduction_layer.cpp.
     """
 
+    category = "shape"
+
     operation: str = "SUM"
     axis: int = 0
     coeff: float = 1.0
@@ -38,6 +41,9 @@ class Reduction(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(self.axis + 1, bottoms)
         return (bottoms[0][: self.axis],)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return whole_from(self.axis, bottoms[0])
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x, coeff = bottoms[0], self.coeff

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 class ReLU(Layer):
     """y = max(x, 0) + negative_slope min(x, 0), for each element; the top has the bottom's shape.
 
+    Intel Caffe's `fuse` says that the convolution before has done the same already, so it has no effect.
     Source: Caffe, src/caffe/layers/relu_layer.cpp.
     """
+
+    category = "activation"
+    ignored = frozenset({"engine", "fuse"})
 
     negative_slope: float = 0.0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shape, Shapes, dims
 from ..text import Msg
+from ..windows import SAME, Window, Windows
 from .base import Layer, at_least, layer, not_in_place
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Reshape(Layer):
     bottom[0]: D_0 x D_1 x ...      top[0]: D_0 x .. x D_(axis-1) x shape x D_(axis+num_axes) x ..
     Source: Caffe, src/caffe/layers/reshape_layer.cpp.
     """
+
+    category = "shape"
+
+    views = True
 
     shape: Shape
     axis: int = 0
@@ -72,6 +77,13 @@ class Reshape(Layer):
         """The new shape, its -1 not yet found."""
         fresh = (shape[self.axis + i] if d == 0 else d for i, d in enumerate(self.shape))
         return (*shape[: self.axis], *fresh, *(shape[self.axis + self.num_axes :] if self.num_axes >= 0 else ()))
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        """An axis stays as it is where it and all behind it have their old sizes and places."""
+        old, new = bottoms[0], tops[0]
+        return tuple(
+            SAME if len(new) == len(old) and new[k:] == old[k:] else Window.whole(old[k]) for k in range(2, len(old))
+        )
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x = bottoms[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..fillers import Filler
 from ..graph import Shapes
 from ..text import Msg
+from ..windows import Windows
 from .base import BlobSpec, Layer, layer
 from .bias import operand, placed, spread
 
@@ -30,6 +31,7 @@ class Scale(Layer):
     Source: Caffe, src/caffe/layers/scale_layer.cpp.
     """
 
+    category = "normalisation"
     n_bottom = (1, 2)
 
     axis: int = 1
@@ -57,6 +59,13 @@ class Scale(Layer):
 
     def macs(self, bottoms: Shapes, tops: Shapes) -> int:
         return prod(tops[0])
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        moved = bottom == 1 and self.axis > 0  # its axes lie along later ones of the top
+        return None if moved else Layer.windows(self, bottoms, tops, bottom, top)
+
+    def brief(self) -> str:
+        return "+ bias" if self.bias_term else ""
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch

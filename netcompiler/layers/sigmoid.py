@@ -21,6 +21,8 @@ class Sigmoid(Layer):
     Source: Caffe, src/caffe/layers/sigmoid_layer.cpp.
     """
 
+    category = "activation"
+
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         return cls()

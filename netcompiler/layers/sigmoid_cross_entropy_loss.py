@@ -28,6 +28,7 @@ class SigmoidCrossEntropyLoss(Layer):
     Source: Caffe, src/caffe/layers/sigmoid_cross_entropy_loss_layer.cpp.
     """
 
+    category = "loss"
     n_bottom = (2, 2)
     is_loss = True
     anonymous_tops = True

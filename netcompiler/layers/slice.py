@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shape, Shapes
 from ..text import Msg
+from ..windows import SAME, Window, Windows
 from .base import ANY, Layer, at_least, layer, not_in_place
 from .concat import axis_or
 
@@ -25,6 +26,7 @@ class Slice(Layer):
     Source: Caffe, src/caffe/layers/slice_layer.cpp.
     """
 
+    category = "combine"
     n_top = (1, ANY)
 
     count: int
@@ -66,6 +68,11 @@ class Slice(Layer):
                 "a slice_point is past the end", at="slice_point", expected=expected, got=self.slice_point[-1]
             )
         return [end - start for start, end in pairwise((0, *self.slice_point, size))]
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        before = sum(self.sizes(bottoms[0][self.axis])[:top])
+        moved = Window.sliding(1, 1, -before)
+        return tuple(moved if k == self.axis else SAME for k in range(2, len(bottoms[0])))
 
     def forward(self, m: Any, *bottoms: Tensor) -> tuple[Tensor, ...]:
         import torch

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..graph import Shapes
 from ..text import Msg
-from .base import Layer, at_least, axis, layer
+from ..windows import Windows
+from .base import Layer, at_least, axis, layer, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,8 @@ class Softmax(Layer):
     Source: Caffe, src/caffe/layers/softmax_layer.cpp.
     """
 
+    category = "activation"
+
     axis: int = 1
 
     @classmethod
@@ -30,6 +33,9 @@ class Softmax(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(self.axis + 1, bottoms)
         return bottoms
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return whole_from(self.axis, bottoms[0], self.axis + 1)
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         return bottoms[0].softmax(self.axis)

@@ -41,6 +41,7 @@ class SoftmaxWithLoss(Layer):
     Source: Caffe, src/caffe/layers/softmax_loss_layer.cpp.
     """
 
+    category = "loss"
     n_bottom = (2, 2)
     n_top = (1, 2)
     is_loss = True

@@ -23,7 +23,9 @@ class Split(Layer):
     Source: Caffe, src/caffe/layers/split_layer.cpp.
     """
 
+    category = "combine"
     n_top = (1, ANY)
+    views = True
 
     count: int
 

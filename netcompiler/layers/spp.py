@@ -29,6 +29,8 @@ class SPP(Layer):
     Source: Caffe, src/caffe/layers/spp_layer.cpp; He et al. 2014.
     """
 
+    category = "pooling"
+
     pyramid_height: int
     pool: str = "MAX"
 

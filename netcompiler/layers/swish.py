@@ -21,6 +21,8 @@ class Swish(Layer):
     Source: Caffe, src/caffe/layers/swish_layer.cpp; Ramachandran et al. 2017.
     """
 
+    category = "activation"
+
     beta: float = 1.0
 
     @classmethod

@@ -21,6 +21,8 @@ class TanH(Layer):
     Source: Caffe, src/caffe/layers/tanh_layer.cpp.
     """
 
+    category = "activation"
+
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         return cls()

@@ -21,6 +21,8 @@ class Threshold(Layer):
     Source: Caffe, src/caffe/layers/threshold_layer.cpp.
     """
 
+    category = "activation"
+
     threshold: float = 0.0
 
     @classmethod

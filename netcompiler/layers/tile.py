@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shapes
 from ..text import Msg
-from .base import Layer, at_least, axis, layer, not_in_place
+from ..windows import Windows
+from .base import Layer, at_least, axis, layer, not_in_place, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,8 @@ class Tile(Layer):
     bottom[0]: N x C x H x W      top[0]: N x (tiles C) x H x W;  top[n, c] = bottom[n, c mod C]
     Source: Caffe, src/caffe/layers/tile_layer.cpp.
     """
+
+    category = "shape"
 
     tiles: int
     axis: int = 1
@@ -39,6 +42,9 @@ class Tile(Layer):
         at_least(self.axis + 1, bottoms)
         shape = bottoms[0]
         return ((*shape[: self.axis], shape[self.axis] * self.tiles, *shape[self.axis + 1 :]),)
+
+    def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
+        return whole_from(self.axis, bottoms[0], self.axis + 1)
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x = bottoms[0]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import Array, Graph, Node, ParamSpec
+from ..graph import Array, Graph, Node, ParamSpec, Value
 from ..layers.batch_norm import BatchNorm
 from ..layers.bias import Bias
 from ..layers.convolution import Convolution
@@ -22,9 +22,11 @@ Exact = NDArray[np.float64]
 def fold_batchnorm(graph: Graph) -> Graph:
     """Fold BatchNorm, Scale and Bias into the Convolution or InnerProduct before them.
 
-    Given:   c = Convolution x;  n = BatchNorm c;  s = Scale n
+    Given:   c = Convolution x;  n = BatchNorm c (with weight and bias of its own, or without);  s = Scale n
     Result:  s = Convolution' x        weight' = weight k,  bias' = bias k + b,  where BatchNorm and Scale are y = k x + b
-    When:    c and n have one reader each and are not outputs; no blob of the three is shared by name; all have blobs;
+    When:    nothing is fused behind c or n already (Intel Caffe's relu and fusion_type);
+             c and n have one reader each, are not outputs and carry no loss weight; gradient flows into n and s
+             (propagate_down is not false); no blob of the three is shared by name; all have blobs;
              the statistics are fixed (TEST or use_global_stats); Scale and Bias have one bottom and run over axis 1,
              which is the layer's channel axis.  Any run of such layers folds, not just this one.
     Source: Ioffe & Szegedy 2015, Algorithm 2.
@@ -34,30 +36,25 @@ def fold_batchnorm(graph: Graph) -> Graph:
         for value in node.bottoms:
             readers.setdefault(value, []).append(node)
     folded: dict[Node, Node] = {}
-    gone: set[str] = set()
+    gone: set[Value] = set()
     for node in graph.nodes:
         if not _can_take(node):
             continue
         chain = []
         last = node
-        while len(last.tops) == 1 and last.tops[0] not in graph.outputs:
+        while len(last.tops) == 1 and last.tops[0] not in graph.outputs and not any(last.loss_weights):
             after = readers.get(last.tops[0], [])
             affine = _affine(after[0]) if len(after) == 1 else None
             if affine is None:
                 break
             last = after[0]
             chain.append(affine)
-            gone.add(_key(last))
+            gone.add(last.tops[0])
         if chain:
             folded[node] = _folded(node, chain, last)
     if not folded:
         return graph
-    return graph.with_nodes(folded.get(n, n) for n in graph.nodes if _key(n) not in gone)
-
-
-def _key(node: Node) -> str:
-    """Tells nodes apart: a value is written once."""
-    return str(node.tops[0]) if node.tops else ""
+    return graph.with_nodes(folded.get(n, n) for n in graph.nodes if not gone.intersection(n.tops))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +71,29 @@ def _private(node: Node) -> bool:
 
 def _can_take(node: Node) -> bool:
     layer = node.layer
+    if isinstance(layer, Convolution) and (layer.relu or layer.summed):
+        return False
     return isinstance(layer, Convolution | InnerProduct) and layer.axis == 1 and len(node.tops) == 1 and _private(node)
 
 
 def _affine(node: Node) -> _Affine | None:
     """What a node does to each channel, or None where it is not such a layer."""
-    if len(node.bottoms) != 1 or not _private(node):
+    if len(node.bottoms) != 1 or not all(node.propagate) or not _private(node):
         return None
     rule: Callable[[Any, list[Exact]], _Affine | None] | None = _RULES.get(type(node.layer))
     return rule(node.layer, [np.asarray(a, np.float64) for a in node.blobs]) if rule else None
 
 
 def _batch_norm(layer: BatchNorm, blobs: list[Exact]) -> _Affine | None:
-    if not layer.use_global_stats:
+    if not layer.use_global_stats or layer.relu:
         return None
-    mean, variance, factor = blobs
-    share = 0.0 if factor[0] == 0 else 1.0 / factor[0]
+    mean, variance, factor, *learned = blobs
+    share = float(layer.averages) if factor[0] == 0 else 1.0 / factor[0]
     k = 1.0 / np.sqrt(variance * share + layer.eps)
-    return _Affine(k, -mean * share * k)
+    if layer.scale:
+        k = k * learned[0]
+    b = -mean * share * k
+    return _Affine(k, b + learned[1] if layer.bias_term else b)
 
 
 def _scale(layer: Scale, blobs: list[Exact]) -> _Affine | None:
@@ -117,4 +119,5 @@ def _folded(node: Node, chain: list[_Affine], last: Node) -> Node:
         bias = bias * affine.k + affine.b
     blobs: tuple[Array, Array] = (weight.astype(np.float32), bias.astype(np.float32))
     params = (ParamSpec(), ParamSpec())
-    return replace(node, layer=replace(layer, bias_term=True), tops=last.tops, params=params, blobs=blobs)
+    layer = replace(layer, bias_term=True)
+    return replace(node, layer=layer, tops=last.tops, params=params, blobs=blobs, loss_weights=last.loss_weights)

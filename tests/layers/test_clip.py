@@ -32,3 +32,11 @@ def test_the_gradient_at_the_ends_is_1():
     x = torch.tensor([-2.0, -1, 0, 1, 2], requires_grad=True)
     netcompiler.compile(msg, optimize=False, device="cpu")(x)["t0"].sum().backward()
     assert x.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_in_place_the_gradient_is_1_everywhere():
+    text = prototxt(clip("min: -1 max: 1"), [(5,)], 1).replace('top: "t0"', 'top: "b0"')
+    x = torch.tensor([-2.0, -1, 0, 1, 2e30], requires_grad=True)
+    y = netcompiler.compile(netcompiler.parse(text), optimize=False, device="cpu")(x)["b0"]
+    y.sum().backward()
+    assert y.tolist() == [-1, -1, 0, 1, 1] and x.grad.tolist() == [1] * 5

@@ -21,6 +21,14 @@ ROWS = [
     Row("from the back", concat("axis: -2"), THREE, [(2, 11, 5)], joined(1)),
     Row("concat_dim", concat("concat_dim: 2"), [(2, 3, 5), (2, 3, 7)], [(2, 3, 12)], joined(2)),
     Row("one bottom", concat(), [(2, 3)], [(2, 3)], lambda x: x),
+    Row(
+        "Intel's permute and flatten",
+        concat("per_fla_fuse: true"),
+        [(2, 3, 5, 2), (2, 4, 1, 1)],
+        [(2, 34, 1, 1)],
+        lambda *bottoms: np.concatenate([b.transpose(0, 2, 3, 1).reshape(2, -1) for b in bottoms], 1)[..., None, None],
+    ),
+    Row("along another axis", concat("per_fla_fuse: true axis: 0"), [(2, 3), (5, 3)], [(7, 3)], joined(0)),
     Row("engine", concat("engine: MKLDNN"), THREE, [(2, 11, 5)], joined(1)),
 ]
 BAD = [
@@ -29,7 +37,8 @@ BAD = [
     Bad("axis", concat("axis: 3"), THREE, "axis is out of range", at="axis"),
     Bad("concat_dim", concat("concat_dim: 3"), THREE, "concat_dim is out of range", at="concat_dim"),
     Bad("both", concat("axis: 1 concat_dim: 1"), THREE, "both given", at="concat_dim"),
-    Bad("Intel's fusion", concat("per_fla_fuse: true"), THREE, "per_fla_fuse is not supported", at="per_fla_fuse"),
+    Bad("fused batches", concat("per_fla_fuse: true"), [(2, 3, 5), (3, 3, 5)], "the first of 2, as bottom 0"),
+    Bad("fused axes", concat("per_fla_fuse: true"), [(2, 3, 5), (2, 3)], "3 axes"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)
 

@@ -47,6 +47,14 @@ ROWS = [
         feed={2: pairs},
     ),
     Row(
+        "one number each",
+        'type: "ContrastiveLoss" contrastive_loss_param { margin: 5 }',
+        [(7,), (7, 1), (7,)],
+        [()],
+        lambda a, b, labels: contrastive(5)(a.reshape(7, 1), b, labels),
+        feed={2: pairs},
+    ),
+    Row(
         "axes of 1",
         'type: "ContrastiveLoss" contrastive_loss_param { margin: 5 }',
         [(7, 3, 1, 1), (7, 3), (7, 1, 1)],
@@ -60,7 +68,7 @@ BAD = [
     Bad("channels", 'type: "ContrastiveLoss"', [(7, 5), (7, 3), (7,)], "differ in shape"),
     Bad("images", 'type: "ContrastiveLoss"', [(7, 5, 2), (7, 5, 2), (7,)], "the pairs must be N x C"),
     Bad("labels", 'type: "ContrastiveLoss"', [(7, 5), (7, 5), (7, 2)], "each pair needs one label"),
-    Bad("one axis", 'type: "ContrastiveLoss"', [(7,), (7,), (7,)], "too few axes"),
+    Bad("no pairs", 'type: "ContrastiveLoss"', [(7,), (7, 2), (7,)], "differ in shape"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)
 

@@ -25,6 +25,26 @@ def naive(stride=(1, 1), pad=(0, 0), dilation=(1, 1), group=1):
     return conv
 
 
+def of_any_rank(stride, pad, dilation, counts):
+    """One group over any number of spatial axes, each window read where it lies in the image."""
+
+    def conv(x, weight, bias):
+        y = np.zeros((len(x), len(weight), *counts))
+        for window in product(*map(range, counts)):
+            for place in product(*map(range, weight.shape[2:])):
+                sides = zip(window, stride, place, dilation, pad, strict=True)
+                at = tuple(w * s + q * d - p for w, s, q, d, p in sides)
+                if all(0 <= a < size for a, size in zip(at, x.shape[2:], strict=True)):
+                    y[(..., *window)] += x[(..., *at)] @ weight[(..., *place)].T
+        return y + bias.reshape(-1, *(1,) * len(counts))
+
+    return conv
+
+
+def leaky(y):
+    return np.where(y > 0, y, 0.25 * y)
+
+
 def conv(fields: str) -> str:
     return f'type: "Convolution" convolution_param {{ {fields} }}'
 
@@ -84,8 +104,93 @@ ROWS = [
         {"weight": (5, 2, 2, 2), "bias": (5,)},
         6 * 5 * 2 * 4 * 2 * 4,
     ),
+    Row(
+        "no spatial axis",
+        conv("num_output: 4 group: 2 axis: -1"),
+        [(2, 3, 6)],
+        [(2, 3, 4)],
+        lambda x, weight, bias: (x.reshape(2, 3, 2, 1, 3) * weight.reshape(2, 2, 3)).sum(-1).reshape(2, 3, 4) + bias,
+        {"weight": (4, 3), "bias": (4,)},
+        6 * 4 * 3,
+    ),
+    Row(
+        "four spatial axes",
+        conv("num_output: 2 kernel_size: [2, 1, 3, 2] stride: [2, 1, 2, 1] pad: [1, 0, 2, 1] dilation: [2, 1, 1, 3]"),
+        [(2, 3, 4, 2, 3, 2)],
+        [(2, 2, 2, 2, 3, 1)],
+        of_any_rank((2, 1, 2, 1), (1, 0, 2, 1), (2, 1, 1, 3), (2, 2, 3, 1)),
+        {"weight": (2, 3, 2, 1, 3, 2), "bias": (2,)},
+        2 * 2 * 12 * 3 * 12,
+    ),
+    Row(
+        "a kernel larger than the image by less than a stride",
+        conv("num_output: 2 kernel_h: 3 kernel_w: 5 stride_h: 2 stride_w: 4 pad_h: 0 pad_w: 1"),
+        [(2, 3, 2, 1)],
+        [(2, 2, 1, 1)],
+        of_any_rank((2, 4), (0, 1), (1, 1), (1, 1)),
+        {"weight": (2, 3, 3, 5), "bias": (2,)},
+        2 * 2 * 3 * 15,
+    ),
+    Row(
+        "Intel's ReLU",
+        conv("num_output: 5 kernel_size: 3 relu: true"),
+        [(2, 3, 7, 11)],
+        [(2, 5, 5, 9)],
+        lambda *arrays, **blobs: np.maximum(naive()(*arrays, **blobs), 0),
+        {"weight": (5, 3, 3, 3), "bias": (5,)},
+        2 * 5 * 5 * 9 * 3 * 9,
+    ),
+    Row(
+        "Intel's leaky ReLU, and algorithms",
+        conv(
+            'num_output: 2 kernel_size: 2 relu: true negative_slope: 0.25 conv_algorithm: "winograd" engine: MKLDNN'
+            ' conv_algos_override: "1,1,1" cudnn_convolution_algo_seeker: GET fusion_type: NONE_FUSION'
+        ),
+        [(2, 3, 4, 3)],
+        [(2, 2, 3, 2)],
+        lambda *arrays, **blobs: leaky(naive()(*arrays, **blobs)),
+        {"weight": (2, 3, 2, 2), "bias": (2,)},
+        2 * 2 * 3 * 2 * 3 * 4,
+    ),
+    Row(
+        "a slope without ReLU",
+        conv("num_output: 2 kernel_size: 2 negative_slope: 0.25"),
+        [(2, 3, 4, 3)],
+        [(2, 2, 3, 2)],
+        naive(),
+        {"weight": (2, 3, 2, 2), "bias": (2,)},
+        2 * 2 * 3 * 2 * 3 * 4,
+    ),
+    Row(
+        "Intel's sum",
+        conv("num_output: 2 kernel_size: 2 fusion_type: SUM_FUSION"),
+        [(2, 3, 4, 3), (2, 2, 3, 2)],
+        [(2, 2, 3, 2)],
+        lambda x, added, **blobs: naive()(x, **blobs) + added,
+        {"weight": (2, 3, 2, 2), "bias": (2,)},
+        2 * 2 * 3 * 2 * 3 * 4,
+    ),
+    Row(
+        "Intel's sum and ReLU",
+        conv("num_output: 2 kernel_size: 2 fusion_type: SUM_FUSION relu: true negative_slope: 0.25"),
+        [(2, 3, 4, 3), (2, 2, 3, 2)],
+        [(2, 2, 3, 2)],
+        lambda x, added, **blobs: leaky(naive()(x, **blobs) + added),
+        {"weight": (2, 3, 2, 2), "bias": (2,)},
+        2 * 2 * 3 * 2 * 3 * 4,
+    ),
+    Row(
+        "Intel's sum of one",
+        conv("num_output: 2 kernel_size: 2 fusion_type: SUM_FUSION"),
+        [(2, 3, 4, 3)],
+        [(2, 2, 3, 2)],
+        naive(),
+        {"weight": (2, 3, 2, 2), "bias": (2,)},
+        2 * 2 * 3 * 2 * 3 * 4,
+    ),
 ]
 IMAGE = [(2, 3, 7, 11)]
+SUM = conv("num_output: 2 kernel_size: 2 fusion_type: SUM_FUSION")
 BAD = [
     Bad("no num_output", conv("kernel_size: 3"), IMAGE, "num_output must be positive"),
     Bad("no kernel", conv("num_output: 2"), IMAGE, "kernel_size is missing"),
@@ -93,10 +198,16 @@ BAD = [
     Bad("group", conv("num_output: 4 kernel_size: 3 group: 2"), IMAGE, "divide the input channels", at="group"),
     Bad("group of outputs", conv("num_output: 4 kernel_size: 3 group: 3"), IMAGE, "divide num_output", at="group"),
     Bad("kernel too large", conv("num_output: 4 kernel_h: 3 kernel_w: 12"), IMAGE, "larger than the", at="kernel_h"),
+    Bad("by a stride", conv("num_output: 1 kernel_size: 13 stride: 6"), IMAGE, "got:      13", at="kernel_size"),
     Bad("stride 0", conv("num_output: 4 kernel_size: 3 stride: 0"), IMAGE, "stride is too small", at="stride"),
     Bad("one side of stride", conv("num_output: 4 kernel_size: 3 stride_h: 2"), IMAGE, "too small", at="stride_h"),
     Bad("axis", conv("num_output: 4 kernel_size: 3 axis: 4"), IMAGE, "axis is out of range", at="axis"),
     Bad("filler", conv('num_output: 4 kernel_size: 3 weight_filler { type: "xaver" }'), IMAGE, '"xavier"?', at="type"),
+    Bad("a top too few", conv("num_output: 2 kernel_size: 1"), IMAGE * 2, "the wrong number of tops"),
+    Bad("a top too many", conv("num_output: 2 kernel_size: 1"), IMAGE, "expected: 1, one per bottom", 2, 'top: "t1"'),
+    Bad("two tops of a sum", SUM, [*IMAGE, (2, 2, 6, 10)], "the wrong number of tops", 2),
+    Bad("a sum of three", SUM, IMAGE * 3, "expected: 2 bottoms", at="fusion_type"),
+    Bad("a sum that does not fit", SUM, IMAGE * 2, "must have the top's shape", at="fusion_type"),
     Bad("three values", conv("num_output: 4 kernel_size: [3, 3, 3]"), IMAGE, "expected: 1 or 2", at="3, 3, 3"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

@@ -81,6 +81,26 @@ ROWS = [
         6 * 2 * 5 * 5 * 3,
     ),
     Row(
+        "no spatial axis",
+        deconv("num_output: 4 group: 2"),
+        [(5, 6)],
+        [(5, 4)],
+        lambda x, weight, bias: (x.reshape(5, 2, 3, 1) * weight.reshape(2, 3, 2)).sum(2).reshape(5, 4) + bias,
+        {"weight": (6, 2), "bias": (4,)},
+        5 * 6 * 2,
+    ),
+    Row(
+        "four spatial axes, of which two are of 1",
+        deconv("num_output: 6 group: 3 kernel_size: [3, 1, 1, 2] stride: 2 pad: [2, 0, 0, 1] dilation: 2"),
+        [(2, 3, 3, 1, 1, 2)],
+        [(2, 6, 5, 1, 1, 3)],
+        lambda x, weight, bias: naive((2, 2), (2, 1), (2, 2), 3)(
+            x.reshape(2, 3, 3, 2), weight.reshape(3, 2, 3, 2), bias
+        ).reshape(2, 6, 5, 1, 1, 3),
+        {"weight": (3, 2, 3, 1, 1, 2), "bias": (6,)},
+        2 * 3 * 6 * 2 * 6,
+    ),
+    Row(
         "two images share the filters",
         deconv("num_output: 1 kernel_size: 2 bias_term: false"),
         [(2, 3, 2, 3), (2, 3, 2, 3)],
@@ -95,7 +115,7 @@ BAD = [
     Bad("group", deconv("num_output: 4 kernel_size: 3 group: 2"), IMAGE, "divide the input channels", at="group"),
     Bad("group of outputs", deconv("num_output: 4 kernel_size: 3 group: 3"), IMAGE, "divide num_output", at="group"),
     Bad("padding", deconv("num_output: 4 kernel_size: 1 pad_h: 3 pad_w: 2"), IMAGE, "cuts everything off", at="pad_h"),
-    Bad("no image", deconv("num_output: 4 kernel_size: 1"), [(2, 3)], "1 to 3 spatial axes"),
+    Bad("no kernel", deconv("num_output: 4"), IMAGE, "kernel_size is missing"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)
 

@@ -11,7 +11,7 @@ def naive(kernel, stride, pad, dilation):
     def im2col(x):
         spatial = x.shape[2:]
         sides = zip(spatial, kernel, stride, pad, dilation, strict=True)
-        counts = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sides]
+        counts = [int((size + 2 * p - d * (k - 1) - 1) / s) + 1 for size, k, s, p, d in sides]
         y = np.zeros((x.shape[0], x.shape[1], *kernel, *counts))
         for place in product(*map(range, kernel)):
             for window in product(*map(range, counts)):
@@ -41,6 +41,13 @@ ROWS = [
         [(2, 3, 7, 5)],
         [(2, 18, 3, 2)],
         naive((3, 2), (1, 3), (0, 0), (2, 1)),
+    ),
+    Row(
+        "a kernel larger than the image by less than a stride",
+        im2col("kernel_size: [3, 2] stride: [2, 3] pad: [0, 1]"),
+        [(2, 3, 2, 5)],
+        [(2, 18, 1, 2)],
+        naive((3, 2), (2, 3), (0, 1), (1, 1)),
     ),
     Row("one spatial axis", im2col("kernel_size: 2"), [(2, 3, 5)], [(2, 6, 4)], naive((2,), (1,), (0,), (1,))),
     Row(

@@ -4,6 +4,7 @@ from .table import Bad, Row, suite
 
 ROWS = [
     Row("plain", 'type: "ReLU"', [(2, 3, 5)], [(2, 3, 5)], lambda x: np.maximum(x, 0)),
+    Row("Intel's fuse", 'type: "ReLU" relu_param { fuse: true }', [(2, 3)], [(2, 3)], lambda x: np.maximum(x, 0)),
     Row(
         "leaky",
         'type: "ReLU" relu_param { negative_slope: 0.1 }',

@@ -1,0 +1,342 @@
+"""`netcompile diff`: two nets side by side by structure, as text or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from .. import stats
+from ..binary import read_net
+from ..builder import build
+from ..compare import Change, Diff, Pair, Plain, compare
+from ..errors import NetError, NetWarning
+from ..files import atomic
+from ..graph import UNKNOWN, Array, Graph, Shape, dims
+from ..layers.base import InputLayer
+from ..splits import without_splits
+from ..text import Msg, parse_message, read_text
+from ..upgrade import upgrade
+from ..weights import read_weights
+from .figures import in_bytes
+from .run import input_shapes
+
+EXAMPLES = """\
+examples:
+  netcompile diff old.prototxt new.prototxt
+  netcompile diff deploy.prototxt trained.caffemodel
+      the net that was written, and the one that was saved with its weights
+  netcompile diff before.caffemodel after.caffemodel -o diff.json
+      nets and weights
+
+Layers are matched by name, then by structure: the longest runs of layers that are alike. What stands in front of them:
+  ~ changed      its type, its settings as they are resolved, what it reads; shapes and figures with it
+  + added, - removed
+  . affected     not itself, but its shapes or figures by other layers; listed with --all
+  > renamed      nothing but names differ
+Where the batches differ, layers are compared for one image. An input whose shape one net does not tell has that of the
+other net. Of a .caffemodel, the net inside is compared, for the phase that it was saved in unless --phase is given.
+The exit code is 0 when nothing differs, 1 when anything does, 2 for a file that cannot be read.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `netcompile diff`."""
+    p = argparse.ArgumentParser(
+        prog="netcompile diff",
+        description="Compare two nets by structure: layers, settings, shapes, figures, weights.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("a", metavar="A", help="a prototxt, or a .caffemodel")
+    p.add_argument("b", metavar="B", help="another")
+    p.add_argument("-o", "--output", metavar="OUT", action="append", default=[], help="write this file: .json")
+    p.add_argument("--phase", choices=("TRAIN", "TEST"), type=str.upper, help="default: as saved, else TEST")
+    p.add_argument("--stage", metavar="S", action="append", default=[], help="a stage that is on (repeatable)")
+    p.add_argument("--level", metavar="N", type=int, default=0, help="the level (default: 0)")
+    p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
+    p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
+    p.add_argument("-a", "--all", action="store_true", help="list layers that are only affected, renamed, or the same")
+    p.add_argument("-q", "--quiet", action="store_true", help="no output but the exit code, and -o")
+    p.add_argument("--json", action="store_true", help="the report as JSON")
+    return p
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: its message in today's form, the phase that it was saved in, and the weights, where it has any."""
+
+    path: str
+    msg: Msg
+    faults: tuple[NetError, ...]
+    phase: str | None = None
+    blobs: Mapping[str, list[Array]] | None = None
+
+
+def main(arguments: list[str]) -> int:
+    """Run `netcompile diff`. Returns the exit code."""
+    options = parser().parse_args(arguments)
+    for path in options.output:
+        if Path(path).suffix not in WRITERS:
+            got = Path(path).suffix or "no suffix"
+            raise NetError("-o chooses the format by suffix", at=path, expected=", ".join(WRITERS), got=got)
+    sides = read_side(options.a, options.phase), read_side(options.b, options.phase)
+    a, b = _graphs(sides, options, input_shapes(options.input))
+    for graph in (a, b):
+        for fault in graph.faults:
+            warnings.warn(str(fault), NetWarning, stacklevel=1)
+    diff = compare(a, b, sides[0].blobs, sides[1].blobs)
+    report = {"files": [options.a, options.b], **diff.as_json()}
+    if options.json:
+        print(json.dumps(report, indent=1))
+    elif not options.quiet:
+        for line in _Text(diff, (options.a, options.b), options.all, _colours()).lines():
+            print(line)
+    for path in options.output:
+        WRITERS[Path(path).suffix](Path(path), report)
+        if not (options.json or options.quiet):
+            print(f"wrote {path}")
+    return 0 if diff.equal else 1
+
+
+def _json(path: Path, report: dict[str, Any]) -> None:
+    with atomic(path) as file:
+        file.write((json.dumps(report, indent=1) + "\n").encode())
+
+
+WRITERS: dict[str, Callable[[Path, dict[str, Any]], None]] = {".json": _json}
+
+
+def read_side(path: str, phase: str | None = None) -> Side:
+    """A prototxt, or the net and the weights of a .caffemodel.
+
+    phase: the NetState's, where it is asked for: what a saved net says of its own is dropped then.
+    Raises: NetError for a file that cannot be read.
+    """
+    if not _is_binary(path):
+        faults: list[NetError] = []
+        msg = upgrade(parse_message(read_text(path), file=path, faults=faults))
+        if not len(msg.layer):
+            raise NetError.join(faults or [NetError("the net has no layers", at=path)])
+        return Side(path, msg, tuple(faults))
+    msg = without_splits(upgrade(read_net(path)))
+    saved = {m.enum("phase") for m in msg.layer if m.has("phase")}
+    saved |= {rule.enum("phase") for m in msg.layer for rule in m.include if rule.has("phase")}
+    if phase:
+        for m in msg.layer:
+            m.raw.ClearField("phase")
+    return Side(path, msg, (), "TRAIN" if saved == {"TRAIN"} else "TEST" if saved else None, read_weights(path))
+
+
+def _is_binary(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1 << 16)
+    except OSError:
+        return False  # the reader of text says why
+    utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return not utf16 and bool(re.search(rb"[\x00-\x08\x0e-\x1f]", head))
+
+
+def _graphs(
+    sides: tuple[Side, Side], options: argparse.Namespace, shapes: Mapping[str, Shape]
+) -> tuple[Graph, Graph]:
+    """Both graphs, as far as they can be built; an input that one does not tell the shape of has that of the other."""
+    default = sides[0].phase or sides[1].phase or "TEST"
+    tops = [{top for m in side.msg.raw.layer for top in m.top} for side in sides]
+    for name in shapes:
+        if name not in tops[0] | tops[1]:
+            raise NetError(f'no input of the two nets is called "{name}"', expected="a name that one of them has")
+
+    def built(k: int, more: Mapping[str, Shape]) -> Graph:
+        given = {name: shape for name, shape in {**more, **shapes}.items() if name in tops[k]}
+        phase = options.phase or sides[k].phase or default
+        graph = build(sides[k].msg, phase, options.level, options.stage, given, options.allow_python, partial=True)
+        return replace(graph, faults=(*sides[k].faults, *graph.faults))
+
+    a, b = built(0, {}), built(1, {})
+    known = [{v.blob: v.shape for v in graph.inputs()} for graph in (a, b)]
+    open_ = [{v.blob for n in g.nodes if not n.bottoms for v in n.tops if v.shape == UNKNOWN} for g in (a, b)]
+    more = [{name: known[1 - k][name] for name in open_[k] & set(known[1 - k])} for k in (0, 1)]
+    return built(0, more[0]) if more[0] else a, built(1, more[1]) if more[1] else b
+
+
+# --- text ---
+
+RED, GREEN, YELLOW, CYAN, DIM, BOLD = "31", "32", "33", "36", "2", "1"
+MARKS = {
+    "changed": ("~", YELLOW),
+    "added": ("+", GREEN),
+    "removed": ("-", RED),
+    "affected": (".", DIM),
+    "renamed": (">", CYAN),
+    "same": (" ", DIM),
+}
+QUIET = ("affected", "renamed", "same")  # told of in one line where several stand together
+WORDS = {"affected": "with other shapes or figures only", "renamed": "with other names only", "same": "the same"}
+BYTES = ("activation_bytes", "weight_bytes", "peak_activation_bytes")
+
+
+def _colours() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+class _Text:
+    """The lines that tell of a Diff."""
+
+    def __init__(self, diff: Diff, files: tuple[str, str], every: bool, colours: bool) -> None:
+        self.diff, self.files, self.every, self.colours = diff, files, every, colours
+
+    def painted(self, text: str, *codes: str) -> str:
+        return f"\033[{';'.join(codes)}m{text}\033[0m" if self.colours and codes else text
+
+    def lines(self) -> Iterator[str]:
+        """All of them."""
+        diff = self.diff
+        for mark, colour, file, graph in (("-", RED, self.files[0], diff.a), ("+", GREEN, self.files[1], diff.b)):
+            name = f"{_shown(graph.name) or '(no name)'}, phase {graph.phase}, {len(graph.nodes)} layers"
+            yield self.painted(f"{mark * 3} {_shown(file)}  ({name})", BOLD, colour)
+        if diff.equal:
+            yield "no differences" + (f", the weights are equal ({diff.weighed} blobs)" if diff.weighed else "")
+            return
+        for change in diff.changes:
+            yield f"{change.what}: {self.change(change)}"
+        yield ""
+        for status, group in groupby(diff.pairs, key=lambda pair: pair.status):
+            pairs = list(group)
+            if status in QUIET and not self.every and not (status == "renamed" and len(pairs) < 3):
+                yield self.run(status, pairs)
+            else:
+                for pair in pairs:
+                    yield from self.pair(pair)
+        yield ""
+        yield from self.weights()
+        yield from self.totals()
+        counts = ((n, status) for status, n in diff.count().items() if n)
+        yield ", ".join(f"{n} {'the same' if status == 'same' else status}" for n, status in counts)
+
+    def run(self, status: str, pairs: list[Pair]) -> str:
+        """Several layers in one line."""
+        mark, colour = MARKS[status]
+        names = [self.name(pair) for pair in pairs]
+        span = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        count = "1 layer" if len(names) == 1 else f"{len(names)} layers"
+        return self.painted(f"{mark} {count} {WORDS[status]}: {span}", colour)
+
+    def name(self, pair: Pair) -> str:
+        """A layer's name; both, where they differ."""
+        names = [
+            _shown(graph.nodes[i].name) for graph, i in ((self.diff.a, pair.a), (self.diff.b, pair.b)) if i is not None
+        ]
+        return names[0] if len(set(names)) == 1 else " -> ".join(names)
+
+    def pair(self, pair: Pair) -> Iterator[str]:
+        """One layer: a line for itself, and one for each thing that differs."""
+        mark, colour = MARKS[pair.status]
+        node = self.diff.a.nodes[pair.a] if pair.b is None and pair.a is not None else self.diff.b.nodes[pair.b or 0]
+        line = f"{mark} {self.name(pair)}  {_shown(node.layer.kind)}"
+        if pair.status in ("added", "removed"):
+            brief = _shown(node.layer.brief())
+            shapes = ", ".join(dims(shape) for shape in node.top_shapes)
+            line += "".join(f"  {part}" for part in (brief, shapes and f"-> {shapes}") if part)
+        yield self.painted(line, colour)
+        renamed = [c for c in pair.names if c.what != "name"]
+        for change in (*pair.changes, *pair.effects, *(renamed if pair.status == "renamed" else ())):
+            yield f"    {change.what:<16} {self.change(change)}"
+
+    def change(self, change: Change) -> str:
+        """`old -> new`, and of numbers by how much."""
+        a, b = change.a, change.b
+        told = f"{self.painted(_value(change.what, a), RED)} -> {self.painted(_value(change.what, b), GREEN)}"
+        if change.what in ("params", "macs", *BYTES) and isinstance(a, int | float) and isinstance(b, int | float):
+            told += _by(a, b)
+        return told
+
+    def weights(self) -> Iterator[str]:
+        """A table of the blobs whose values differ, the most different first."""
+        if not self.diff.weighed:
+            return
+        found = [(self.name(pair), w) for pair in self.diff.pairs for w in pair.weights if not w.equal]
+        if not found:
+            yield f"weights: all {self.diff.weighed} blobs are equal"
+            yield ""
+            return
+        yield f"weights: {len(found)} of {self.diff.weighed} blobs differ"
+        found.sort(key=lambda row: -(row[1].relative if row[1].relative is not None else float("inf")))
+        shown = found if self.every else found[:20]
+        width = max(len(f"{name}.{w.blob}") for name, w in shown)
+        for name, w in shown:
+            told = f"{name}.{w.blob}".ljust(width)
+            if w.a != w.b:
+                yield f"  {told}  {dims(w.a)} -> {dims(w.b)}"
+            elif w.largest is None:
+                yield f"  {told}  values that are no finite numbers"
+            else:
+                share = f" ({100 * w.relative:.3g} % of the largest value)" if w.relative is not None else ""
+                yield f"  {told}  by up to {w.largest:.4g}{share}"
+        if len(found) > len(shown):
+            yield f"  ... and {len(found) - len(shown)} more: --all"
+        yield ""
+
+    def totals(self) -> Iterator[str]:
+        """Both nets' totals, for one image where the batches differ."""
+        (a, b), (x, y) = self.diff.totals, self.diff.per_image
+        many = a.images != b.images
+        rows: list[tuple[str, Plain, Plain]] = [
+            ("layers", a.layers, b.layers),
+            ("params", a.params, b.params),
+            ("macs", x.macs if many else a.macs, y.macs if many else b.macs),
+            ("weight_bytes", a.weight_bytes, b.weight_bytes),
+            ("activation_bytes", *_either(many, a, b, x, y, "activation_bytes")),
+            ("peak_activation_bytes", *_either(many, a, b, x, y, "peak_activation_bytes")),
+            ("intensity", *_either(many, a, b, x, y, "intensity")),
+        ]
+        texts = [(what, _value(what, p), _value(what, q), _by(p, q)) for what, p, q in rows]
+        widths = [max(len(row[k]) for row in texts) for k in range(3)]
+        yield "totals" + (", for one image" if many else "")
+        for what, p, q, by in texts:
+            yield f"  {what:<{widths[0]}}  {p:>{widths[1]}}  {q:>{widths[2]}}{by}".rstrip()
+        for file, found in zip(self.files, (a, b), strict=True):
+            if found.unknown:
+                yield f"  at least, for {_shown(file)}: {found.unknown} of {found.layers} layers are not known, and not counted"
+
+
+def _either(
+    many: bool, a: stats.Totals, b: stats.Totals, x: stats.PerImage, y: stats.PerImage, name: str
+) -> tuple[Plain, Plain]:
+    return (getattr(x, name), getattr(y, name)) if many else (getattr(a, name), getattr(b, name))
+
+
+def _value(what: str, value: Plain) -> str:
+    if value is None:
+        return "(none)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float) and what in BYTES:
+        return in_bytes(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.6g}" if isinstance(value, float) else _shown(value)
+
+
+def _by(a: Plain, b: Plain) -> str:
+    """By how much a number grew, as a note behind it."""
+    if not isinstance(a, int | float) or not isinstance(b, int | float) or a == b:
+        return ""
+    if not a:
+        return ""
+    ratio = b / a
+    return f"  (x {ratio:.3g})" if not 0.5 < ratio < 2 else f"  ({100 * (ratio - 1):+.3g} %)"
+
+
+def _shown(text: str) -> str:
+    """Text of a file as it may go to a terminal: what is not printable becomes visible, and does nothing."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,108 @@
+"""`netcompile NET --figures`: each layer's figures and the net's, without running it; nets that do not build, in part."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import export
+from ..errors import NetError, NetWarning
+from ..export.sheet import shape_of
+from ..graph import Shape
+from ..looking import look
+
+STATIC = (".csv", ".json", ".prototxt")  # what can be written of a net that was not run
+
+
+def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
+    """Do what the main command's options say, but for running the net. Returns the exit code."""
+    for path in options.output:
+        if Path(path).suffix not in STATIC:
+            hint = "leave --figures out: the net is run, and its weights are there to write"
+            raise NetError("--figures runs nothing, and has no weights", at=path, expected=", ".join(STATIC), hint=hint)
+    msg, graph = look(options.net, options.phase, options.level, options.stage, inputs, options.allow_python)
+    for fault in graph.faults:
+        warnings.warn(str(fault), NetWarning, stacklevel=1)
+    report = export.describe(graph) | {"file": str(options.net)}
+    if options.json:
+        print(export.as_json(report))
+    else:
+        if not options.quiet:
+            _table(report["layers"])
+        print(f"{'net':<12} {report['name'] or '(no name)'}, phase {report['phase']}, {len(graph.nodes)} layers")
+        for word, text in totals_lines(report["totals"]):
+            print(f"{word:<12} {text}")
+    for path in options.output:
+        export.write(path, msg, graph, report, options.phase, options.level, options.stage)
+        if not options.json:
+            print(f"wrote {path}")
+    return 0
+
+
+def totals_lines(totals: dict[str, Any]) -> list[tuple[str, str]]:
+    """A net's totals in words, each with a word in front."""
+    share, least = totals["per_image"], "at least " if totals["unknown"] else ""
+    lines = [
+        ("params", f"{least}{totals['params']:,} learned, {in_bytes(totals['weight_bytes'])} of weights"),
+        ("MACs", f"{least}{totals['macs']:,}"),
+        ("activations", f"{least}{_held(totals)}"),
+    ]
+    if totals["images"] > 1:
+        macs = f"{share['macs']:,.15g} MACs; {_held(share)}"
+        lines.append(("one image", f"{least}{macs}, of a batch of {totals['images']}"))
+    if totals["intensity"] is not None:
+        lines.append(
+            ("intensity", f"{totals['intensity']:.4g} operations for each byte of weights and activations moved")
+        )
+    if totals["unknown"]:
+        lines.append(("not counted", f"{totals['unknown']} of {totals['layers']} layers, whose figures are not known"))
+    return lines
+
+
+def _held(figures: dict[str, Any]) -> str:
+    kept, peak = in_bytes(figures["activation_bytes"]), in_bytes(figures["peak_activation_bytes"])
+    return f"{kept} all kept, {peak} at the peak"
+
+
+def _table(layers: list[dict[str, Any]]) -> None:
+    rows: list[tuple[str, ...]] = [
+        ("layer", "top shapes", "params", "MACs", "activations", "ops/byte", "field", "stride", "centre")
+    ]
+    rows += [_row(layer) for layer in layers]
+    widths = [min(30, max(len(row[i]) for row in rows)) for i in range(9)]
+    for row in rows:
+        cells = [c if len(c) <= w else c[: w - 3] + "..." for c, w in zip(row, widths, strict=True)]
+        placed = [c.rjust(w) if i > 1 else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        print("  ".join(placed).rstrip())
+    print()
+
+
+def _row(layer: dict[str, Any]) -> tuple[str, ...]:
+    known = layer["params"] is not None
+    counts = [f"{layer[name]:,}" if layer[name] else "" for name in ("params", "macs")]
+    counts.append(in_bytes(layer["activation_bytes"]) if layer["activation_bytes"] else "")
+    counts.append(f"{layer['intensity']:.1f}" if layer["intensity"] else "")
+    shapes = ", ".join(map(shape_of, layer["tops"]))
+    field = next((top["field"] for top in layer["tops"] if top["field"]), None)
+    parts = (
+        ("x".join(map(str, field["size"])), *map(_alike, (field["stride"], field["centre"]))) if field else ("",) * 3
+    )
+    return (layer["name"], shapes, *(counts if known else "????"), *(parts if known else "???"))
+
+
+def _alike(values: list[float | None]) -> str:
+    """Numbers of each axis; one where they are all the same. `-`: it does not move."""
+    texts = ["-" if v is None else f"{v:.4g}" for v in values]
+    return texts[0] if len(set(texts)) == 1 else "x".join(texts)
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes as people write it."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"

@@ -1,0 +1,272 @@
+"""Graph -> one HTML file with the net as an interactive diagram: everything is inside, and no request leaves it.
+
+The front-end is built from web/ into assets/; here its data are gathered and the file is put together. Whatever a net
+says is data: it stands in one JSON element, in which no markup can begin.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, stats
+from ..errors import NetError, Span
+from ..fillers import Filler
+from ..graph import UNKNOWN, Graph, Node, Shape, Value
+from ..text import read_text
+from .folding import folded
+from .model import Box, Picture, Row, picture, typeset
+from .svg import WORDS
+from .theme import FILLS
+from .weighing import filter_picture, statistics
+
+ASSETS = Path(__file__).parent / "assets"
+Times = Mapping[str, float]
+
+
+def page(graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3, expand: bool = False) -> str:
+    """The HTML file of a graph. Where its nodes have weights, they are told of as well.
+
+    text: the prototxt that the graph was built from; read from its file again unless given.
+    times: the measured seconds of each layer, by name.  fold: how often a block must come again to be folded.
+    expand: folds are open at first.
+    """
+    data = page_data(graph, text=text, times=times, fold=fold)
+    return page_html(data | {"expand": expand})
+
+
+def page_html(data: Mapping[str, Any], name: str = "page") -> str:
+    """The HTML file around a page's data, with the script and the style of assets/NAME."""
+    script = (ASSETS / f"{name}.js").read_text(encoding="utf-8")
+    style = (ASSETS / f"{name}.css").read_text(encoding="utf-8")
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data: blob:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+    title = html.escape(f"{data.get('name') or 'net'} ({data['phase']})")
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="referrer" content="no-referrer">',
+            f'<meta name="generator" content="netcompiler {__version__}">',
+            f"<title>{title}</title>",
+            '<link rel="icon" href="data:,">',
+            f"<style>{style}</style>",
+            "</head>",
+            "<body>",
+            "<noscript>This page draws a net with JavaScript, which is switched off.</noscript>",
+            f'<script type="application/json" id="net">{_inert(data)}</script>',
+            f"<script>{script}</script>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names a script or a style that may be used."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inert(data: Mapping[str, Any]) -> str:
+    """JSON in which no tag and no comment can begin or end, whatever a net says."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def page_data(
+    graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3
+) -> dict[str, Any]:
+    """What the front-end draws, as plain values; web/src/types.js names every field."""
+    if text is None:
+        text = _source_text(graph)
+    shown = folded(picture(graph), fold)
+    gathered = _Gathered(graph, times or {}, bool(text))
+    return {
+        "name": shown.name,
+        "phase": shown.phase,
+        "file": _file(graph),
+        "text": text.replace("\r\n", "\n"),
+        "boxes": [gathered.box(box) for box in shown.boxes],
+        "edges": [[e.source, e.top, e.target, e.bottom] for e in shown.edges],
+        "folds": [
+            {"copies": [list(copy) for copy in f.copies], "names": list(f.names), "sideBySide": f.side_by_side}
+            for f in shown.folds
+        ],
+        "figures": FIGURES,
+        "totals": _totals(shown, times or {}),
+        "categories": {
+            name: {"label": WORDS.get(name, name), **{theme: _paint(theme, name) for theme in ("light", "dark")}}
+            for name in FILLS["light"]
+        },
+        "faults": [_fault(fault) for error in graph.faults for fault in error.all],
+    }
+
+
+def _figure(key: str, label: str, unit: str, help: str, *, colour: bool = False, table: bool = True) -> dict[str, Any]:
+    return {"key": key, "label": label, "unit": unit, "help": help, "colour": colour, "table": table}
+
+
+# What is told of each layer, and in total. docs/figures.md defines them.
+FIGURES = [
+    _figure("params", "Parameters", "count", "learned values that the layer owns", colour=True),
+    _figure("macs", "MACs", "count", "multiply-accumulates of one forward, of layers that multiply by weights", colour=True),
+    _figure("activation_bytes", "Activations", "bytes", "memory of what the layer writes; 0 in place", colour=True),
+    _figure("weight_bytes", "Weights", "bytes", "memory of all that the layer keeps", colour=True),
+    _figure("time", "Time", "seconds", "measured time of the layer", colour=True),
+    _figure("peak_activation_bytes", "Peak activations", "bytes", "the most memory of activations alive at once in a forward"),
+    _figure("intensity", "Ops per byte", "ratio", "arithmetic intensity: two operations a MAC, per byte read or written"),
+    _figure("field", "Receptive field", "text", "pixels of the input that one pixel of the first top is made of"),
+    _figure("field_stride", "Field stride", "text", "how far apart the fields of neighbours lie", table=False),
+    _figure("field_centre", "Field centre", "text", "the middle of the first pixel's field, in the input", table=False),
+]
+
+
+class _Gathered:
+    """What the boxes of a graph are told of with."""
+
+    def __init__(self, graph: Graph, times: Times, has_text: bool) -> None:
+        self.graph, self.times, self.has_text = graph, times, has_text
+        self.owners = graph.owners()
+        self.makers = {value: node for node in graph.nodes for value in node.tops}
+
+    def box(self, box: Box) -> dict[str, Any]:
+        return {
+            "category": box.category,
+            "loss": box.loss,
+            "members": [self.member(row) for row in box.rows],
+            "tops": [{"blob": t.blob, "shape": _list(t.shape), "output": t.output} for t in box.tops],
+        }
+
+    def member(self, row: Row) -> dict[str, Any]:
+        node = self.graph.nodes[row.layer]
+        return {
+            "name": row.name,
+            "type": row.kind,
+            "category": row.category,
+            "brief": row.text,
+            "settings": [[name, typeset(value), usual] for name, value, usual in _settings(node)],
+            "bottoms": [_value(v) for v in node.bottoms],
+            "tops": [_value(v) for v in node.tops],
+            "blobs": self.blobs(node),
+            "figures": self.figures(row),
+            "lines": [row.first, max(row.first, row.last)] if row.first and self.has_text else None,
+            "fault": row.fault,
+        }
+
+    def figures(self, row: Row) -> dict[str, Any]:
+        told = {key: row.figures[key] for key in _NUMBERS if key in row.figures}
+        if told.get("macs"):
+            told["intensity"] = stats.Figures(**{k: v for k, v in row.figures.items() if k != "fields"}).intensity
+        if row.name in self.times:
+            told["time"] = self.times[row.name]
+        field = next(iter(row.figures.get("fields") or ()), None)
+        if field:
+            told["field"] = " × ".join(map(str, field["size"]))
+            told["field_stride"] = " × ".join("uneven" if s is None else f"{s:g}" for s in field["stride"])
+            told["field_centre"] = ", ".join(f"{c:g}" for c in field["centre"])
+        return {k: v for k, v in told.items() if v is not None}
+
+    def blobs(self, node: Node) -> list[dict[str, Any]]:
+        """The arrays that a layer keeps, with the statistics of those that are bound."""
+        found = []
+        for i, (name, spec) in enumerate(node.layer.blobs(node.bottom_shapes).items()):
+            told: dict[str, Any] = {"name": name, "shape": list(spec.shape), "note": self.note(node, i, spec.learned)}
+            if i < len(node.blobs):
+                told["stats"] = statistics(node.blobs[i])
+                if i == 0 and self.sees_input(node):
+                    told["stats"]["picture"] = filter_picture(node.blobs[i])
+            found.append(told)
+        return found
+
+    def note(self, node: Node, index: int, learned: bool) -> str:
+        if not learned:
+            return "not learned by gradient"
+        param = node.params[index]
+        owner, _ = self.owners.get(param.name, (node, index))
+        notes = [f"shared with {owner.name}" if owner is not node else f'shared as "{param.name}"'] if param.name else []
+        notes += [f"lr × {param.lr_mult:g}"] if param.lr_mult != 1 else []
+        notes += [f"decay × {param.decay_mult:g}"] if param.decay_mult != 1 else []
+        return ", ".join(notes)
+
+    def sees_input(self, node: Node) -> bool:
+        """Whether a layer reads what the net is fed with."""
+        return bool(node.bottoms) and self.makers[node.bottoms[0]].layer.category == "data"
+
+
+_NUMBERS = ("params", "macs", "activation_bytes", "weight_bytes")
+
+
+def _settings(node: Node) -> list[tuple[str, str, bool]]:
+    """All parameters of a layer, and whether they are at their defaults; fillers are told of as long as they are set."""
+    layer, given = node.layer, node.layer.settings()
+    found = [(name, value, False) for name, value in given.items()]
+    for f in fields(layer) if is_dataclass(layer) else ():
+        value = getattr(layer, f.name)
+        if f.name in given or f.name in ("kind", "category"):
+            continue
+        if isinstance(value, Filler):
+            if value != Filler():
+                found.append((f.name, str(value), False))
+        elif f.repr and value == f.default:
+            found.append((f.name, "x".join(map(str, value)) if isinstance(value, tuple) else str(value), True))
+    found += [
+        ("loss_weight", ", ".join(f"{w:g}" for w in node.loss_weights), False) for _ in range(any(node.loss_weights))
+    ]
+    return found
+
+
+def _value(value: Value) -> dict[str, Any]:
+    return {"blob": value.blob, "shape": None if value.shape == UNKNOWN else list(value.shape)}
+
+
+def _list(shape: Shape | None) -> list[int] | None:
+    return None if shape is None else list(shape)
+
+
+def _paint(theme: str, category: str) -> dict[str, str]:
+    fill, stroke = FILLS[theme][category]
+    return {"fill": fill, "stroke": stroke}
+
+
+def _totals(shown: Picture, times: Times) -> dict[str, Any]:
+    found = {k: v for k, v in shown.totals.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return found | ({"time": sum(times.values())} if times else {})
+
+
+def _fault(fault: NetError) -> dict[str, Any]:
+    return {"what": str(fault), "line": fault.at.line if isinstance(fault.at, Span) else None}
+
+
+def _file(graph: Graph) -> str:
+    """The file that a graph was written in; "" for one that was made by a program."""
+    named = next((node.at.file for node in graph.nodes if node.at), "")
+    return "" if named.endswith(".py") or named.startswith("<") else named
+
+
+def _source_text(graph: Graph) -> str:
+    """The text of the file that a graph was read from; "" where it is not there any more, or has changed since."""
+    path = _file(graph)
+    if not path:
+        return ""
+    try:
+        text = read_text(path)
+    except NetError:
+        return ""
+    lines = text.split("\n")
+    spans = [node.at for node in graph.nodes if node.at]
+    same = all(s.file == path and s.line <= len(lines) and lines[s.line - 1].rstrip("\r") == s.excerpt for s in spans)
+    return text if same else ""
