@@ -65,11 +65,11 @@ OURS = "import numpy as np, netcompiler.layers\nfrom netcompiler.binary import r
 READERS = {
     "netcompiler, views": (OURS, "found = read_caffemodel(sys.argv[2])"),
     "netcompiler, own memory": (
-        OURS + "from netcompiler.weights import release",
+        OURS + "from netcompiler.weights import take",
         "found = {}\n"
         "for name, blobs in read_caffemodel(sys.argv[2]).items():\n"
-        "    found[name] = [b.copy() for b in blobs]\n"
-        "    for b in blobs: release(b)",
+        "    found[name] = [np.empty_like(b) for b in blobs]\n"
+        "    for b, own in zip(blobs, found[name]): take(b, own)",
     ),
     "protobuf + numpy": (
         f"import numpy as np\nfrom netcompiler import schema\n{PROTOBUF}",

@@ -4,7 +4,8 @@
 
 - `netcompile --help`, the whole process.
 - ResNet-152 from text to the checked graph, without torch, imports counted apart.
-- A ResNet-152-sized caffemodel (241 MB, random): read and bound, and in the module; and how much memory is resident after.
+- A ResNet-152-sized caffemodel (241 MB, random): read and bound, and in the module, as Caffe has it and optimised; and how
+  much memory is resident after.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ module.compile(graph.wanted(graph.inputs()), device="cpu")  # torch is loaded an
 before = resident(); a = time.perf_counter()
 bound = weights.bind(graph, netcompiler.read_weights(sys.argv[2]))
 b = time.perf_counter()
-net = module.CompiledNet(bound)
+net = module.CompiledNet(bound, optimize=sys.argv[3] == "optimised")
 c = time.perf_counter()
 print(b - a, c - a, resident() - before)
 """
@@ -61,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7)
     runs = parser.parse_args().runs
-    helps, builds, imports, binds, loads, sizes = [], [], [], [], [], []
+    helps, builds, imports, binds = [], [], [], []
+    loads: dict[str, list[float]] = {"plain": [], "optimised": []}
+    sizes: dict[str, list[float]] = {"plain": [], "optimised": []}
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "r152.caffemodel")
         run(MAKE, str(NET), model)
@@ -74,16 +77,20 @@ def main() -> None:
             assert torch_there == "False"
             imports.append(float(imported))
             builds.append(float(built))
-            bound, loaded, resident = map(float, run(LOAD, str(NET), model))
-            binds.append(bound)
-            loads.append(loaded)
-            sizes.append(resident / size)
+            for kind in loads:
+                bound, loaded, resident = map(float, run(LOAD, str(NET), model, kind))
+                binds.append(bound)
+                loads[kind].append(loaded)
+                sizes[kind].append(resident / size)
     median = statistics.median
     print(f"netcompile --help                              {median(helps):.3f} s")
-    print(f"ResNet-152, text to checked graph              {median(builds):.3f} s (+ {median(imports):.3f} s of imports)")
+    print(
+        f"ResNet-152, text to checked graph              {median(builds):.3f} s (+ {median(imports):.3f} s of imports)"
+    )
     print(f"caffemodel of {size / 1e6:.0f} MB, read and bound          {median(binds):.3f} s")
-    print(f"the same, in the module                        {median(loads):.3f} s")
-    print(f"resident after it, as a share of the file      {median(sizes):.2f}")
+    for kind in loads:
+        print(f"the same, in the module, {kind:<9}             {median(loads[kind]):.3f} s")
+        print(f"resident after it, as a share of the file      {median(sizes[kind]):.2f}")
 
 
 if __name__ == "__main__":

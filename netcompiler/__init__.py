@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .builder import build as build
+    from .drawing import draw as draw
     from .errors import NetError as NetError, NetWarning as NetWarning, Span as Span
     from .graph import Graph as Graph, Node as Node, Value as Value
     from .layers import Layer as Layer, layer as layer
@@ -36,6 +37,7 @@ _HOME = {
     "Value": "graph",
     "build": "builder",
     "compile": "module",
+    "draw": "drawing",
     "layer": "layers",
     "load": "upgrade",
     "parse": "upgrade",

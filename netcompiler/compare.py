@@ -16,14 +16,15 @@ from zlib import crc32
 import numpy as np
 
 from . import stats
+from .fillers import Filler
 from .graph import UNKNOWN, Array, Graph, Node, Shape, Value, dims
 from .layers import Layer
-from .layers.base import InputLayer
+from .layers.base import InputLayer, short_number
 from .layers.opaque import Opaque
 
 Plain = str | int | float | bool | None
 Blobs = Mapping[str, Sequence[Array]]
-STATUSES = ("changed", "added", "removed", "affected", "renamed", "same")
+STATUSES = ("changed", "added", "removed", "affected", "training", "renamed", "same")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class Pair:
     """A layer of one net and its counterpart in the other, each by its index in its graph; None: it has none.
 
     status: changed: by its type, settings or bottoms;  affected: not itself, but its shapes or figures by other layers;
-    renamed: nothing but names differ;  same;  added, removed: only one of the two is there.
-    changes: its own.  effects: its shapes and figures.  names: of the layer and its tops.  weights: where both have any.
+    training: only how it learns;  renamed: nothing but names differ;  same;  added, removed: only one of the two is there.
+    changes: its own.  effects: its shapes and figures, or that it is understood in one of the nets only.
+    training: fillers, multipliers, where gradients go.  names: of the layer and its tops.  weights: where both have any.
     """
 
     status: str
@@ -65,6 +67,7 @@ class Pair:
     b: int | None
     changes: tuple[Change, ...] = ()
     effects: tuple[Change, ...] = ()
+    training: tuple[Change, ...] = ()
     names: tuple[Change, ...] = ()
     weights: tuple[WeightChange, ...] = ()
 
@@ -154,7 +157,7 @@ def match(a: Sequence[Node], b: Sequence[Node]) -> list[tuple[int, int]]:
     """Which layers of two nets are each other's counterparts, by index.
 
     First those of one name. Between those that stand in the same order, what is left: the longest runs of layers alike
-    in type, settings and shapes, then in type and settings, then in type.
+    in type, settings and shapes, then in type and settings, then in type, then in what they are for and make.
     """
     places: dict[str, list[int]] = {}
     for j, node in enumerate(b):
@@ -179,6 +182,7 @@ _KEYS: tuple[Callable[[Node], Hashable], ...] = (
     lambda node: (_settings(node), node.top_shapes),
     _settings,
     lambda node: node.layer.kind,
+    lambda node: (node.layer.category, *(v.blob for v in node.tops[:1])),
 )
 
 
@@ -242,11 +246,12 @@ class _Both:
     def pair(self, i: int, j: int, weights: tuple[WeightChange, ...]) -> Pair:
         """Two layers that belong together, and what differs."""
         a, b = self.graphs[0].nodes[i], self.graphs[1].nodes[j]
-        changes = (*_own_changes(a, b), *self.bottoms(a, b))
-        effects = self.effects(i, j)
+        own, training = _own_changes(a, b)
+        changes, effects = (*own, *self.bottoms(a, b)), self.effects(i, j)
         names = _unequal(("name", a.name, b.name), ("tops", _blobs(a.tops), _blobs(b.tops)))
-        status = "changed" if changes else "affected" if effects else "renamed" if names else "same"
-        return Pair(status, i, j, changes, effects, names, weights)
+        found = {"changed": changes, "affected": effects, "training": training, "renamed": names}
+        status = next((status for status, some in found.items() if some), "same")
+        return Pair(status, i, j, changes, effects, training, names, weights)
 
     def bottoms(self, a: Node, b: Node) -> tuple[Change, ...]:
         """The bottoms that come from layers which do not belong together."""
@@ -272,6 +277,9 @@ class _Both:
     def effects(self, i: int, j: int) -> tuple[Change, ...]:
         """Shapes and figures, for one image where the batches differ."""
         a, b = self.graphs[0].nodes[i], self.graphs[1].nodes[j]
+        known = [not isinstance(node.layer, Opaque) for node in (a, b)]
+        if known[0] != known[1]:
+            return (Change("understood", *known),)
         shapes = []
         for k, (x, y) in enumerate(zip(a.tops, b.tops, strict=False)):
             if self.scaled(0, x.shape) != self.scaled(1, y.shape):
@@ -306,42 +314,41 @@ def _unequal(*told: tuple[str, Plain, Plain]) -> tuple[Change, ...]:
     return tuple(Change(what, a, b) for what, a, b in told if a != b)
 
 
-def _own_changes(a: Node, b: Node) -> tuple[Change, ...]:
-    """How two layers differ by themselves: type, settings as they are resolved, what the net says of them."""
-    if a.layer.kind != b.layer.kind:
-        return (Change("type", a.layer.kind, b.layer.kind),)
+def _own_changes(a: Node, b: Node) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """How two layers differ by themselves, all settings as they are resolved; and what of that is for training only."""
     x, y = a.layer, b.layer
+    if x.kind != y.kind:
+        return (Change("type", x.kind, y.kind),), ()
     if isinstance(x, Opaque) != isinstance(y, Opaque):
-        return (Change("understood", *("no" if isinstance(layer, Opaque) else "yes" for layer in (x, y))),)
+        return (), ()  # one as the net writes it, the other resolved: told as an effect
     told = [{**_resolved(node.layer), **_placed(node)} for node in (a, b)]
-    names = dict.fromkeys((*told[0], *told[1]))
-    return _unequal(*((name, told[0].get(name), told[1].get(name)) for name in names))
+    found = _unequal(*((name, told[0].get(name), told[1].get(name)) for name in dict.fromkeys((*told[0], *told[1]))))
+    fillers = {f.name for f in fields(x) if isinstance(getattr(x, f.name), Filler)}  # type: ignore[arg-type]
+    learning = _learning(a), _learning(b)
+    both = ((name, learning[0][name], learning[1][name]) for name in learning[0] if name in learning[1])
+    own = tuple(change for change in found if change.what not in fillers)
+    return own, (*(change for change in found if change.what in fillers), *_unequal(*both))
 
 
 def _resolved(layer: Layer) -> dict[str, Plain]:
-    """All settings of a layer, defaults too; a layer that is not understood: as the net writes them."""
+    """All settings of a layer, defaults too; of a layer that is not understood, as the net writes them."""
     if isinstance(layer, Opaque):
         return dict(layer.given)
     left_out = {"shapes"} if isinstance(layer, InputLayer) else set()
-    found = {}
-    for f in fields(layer):  # type: ignore[arg-type]
-        if f.compare and f.name not in left_out:
-            found[f.name] = _plain(getattr(layer, f.name))
-    return found
+    told = (f for f in fields(layer) if f.compare and f.name not in left_out)  # type: ignore[arg-type]
+    return {f.name: _plain(getattr(layer, f.name)) for f in told}
 
 
 def _plain(value: Any) -> Plain:
     """A setting as people write it."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes, crc {crc32(value):08x}"
+    if isinstance(value, Filler):
+        rest = [f for f in fields(value) if f.name != "type" and getattr(value, f.name) != f.default]
+        return ", ".join([value.type, *(f"{f.name} {short_number(str(getattr(value, f.name)))}" for f in rest)])
     if isinstance(value, tuple):
         return "x".join(str(_plain(v)) for v in value) or "none"
-    if hasattr(value, "__dataclass_fields__"):
-        told = [f"{f.name} {getattr(value, f.name)}" for f in fields(value) if getattr(value, f.name) != f.default]
-        return ", ".join(told).removeprefix("type ") or str(next(iter(fields(value))).default)
-    return str(value)
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes, crc {crc32(value):08x}"
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _placed(node: Node) -> dict[str, Plain]:
@@ -352,14 +359,20 @@ def _placed(node: Node) -> dict[str, Plain]:
         found["in place"] = True
     if any(node.loss_weights):
         found["loss_weight"] = "x".join(f"{w:g}" for w in node.loss_weights)
-    if not all(node.propagate):
-        found["propagate_down"] = "x".join(str(p).lower() for p in node.propagate)
+    names = [param.name for param in node.params]
+    if any(names):
+        found["shared params"] = ", ".join(name or "-" for name in names)
+    return found
+
+
+def _learning(node: Node) -> dict[str, Plain]:
+    """How a layer's blobs are trained, and which bottoms take gradients."""
+    found: dict[str, Plain] = {}
     specs = node.layer.blobs(node.bottom_shapes).items()
     for (blob, spec), param in zip(specs, node.params, strict=True):
         if spec.learned:
-            told: dict[str, Plain] = {"lr_mult": param.lr_mult, "decay_mult": param.decay_mult, "param name": param.name}
-            found.update((f"{blob} {name}", value) for name, value in told.items() if value not in (1.0, ""))
-    return found
+            found |= {f"{blob} lr_mult": param.lr_mult, f"{blob} decay_mult": param.decay_mult}
+    return found | {"propagate_down": "all" if all(node.propagate) else "x".join(map(str, map(int, node.propagate)))}
 
 
 def _weigh(a: Node, b: Node, blobs_a: Blobs, blobs_b: Blobs) -> Iterator[WeightChange]:
@@ -371,9 +384,10 @@ def _weigh(a: Node, b: Node, blobs_a: Blobs, blobs_b: Blobs) -> Iterator[WeightC
 
 
 def _difference(name: str, a: Array, b: Array) -> WeightChange:
-    """Two arrays; where both hold no number at one place, they are alike there."""
-    if a.shape != b.shape:
+    """Two arrays, one perhaps in the 4-D shape of old files; where both hold no number at one place, they are alike."""
+    if _modern(a.shape) != _modern(b.shape):
         return WeightChange(name, a.shape, b.shape, False)
+    b = b.reshape(a.shape)
     if np.array_equal(a, b):
         return WeightChange(name, a.shape, b.shape, True, 0.0, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -384,6 +398,13 @@ def _difference(name: str, a: Array, b: Array) -> WeightChange:
         return WeightChange(name, a.shape, b.shape, False)
     relative = largest / size if size and np.isfinite(size) else None
     return WeightChange(name, a.shape, b.shape, largest == 0, largest, relative)
+
+
+def _modern(shape: Shape) -> Shape:
+    """A shape without what old files put in front to make it 4-D."""
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 def _net_as_json(graph: Graph, totals: stats.Totals, share: stats.TotalsPerImage) -> dict[str, Any]:

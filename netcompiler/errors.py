@@ -62,7 +62,7 @@ class NetError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
-        where = f"{self.at}: " if self.at is not None else ""
+        where = f"{self.at}: " if self.at else ""
         who = f"layer {self.layer}: " if self.layer else ""
         lines = [f"{where}{who}{self.what}"]
         for word, value in (("expected:", self.expected), ("got:", self.got), ("hint:", self.hint)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import NetError, Span
+from .errors import NetError, Span, nearest
 
 if TYPE_CHECKING:
     from .layers.base import Layer
@@ -175,6 +175,22 @@ class Graph:
                 kept.append(node)
                 need.update(node.bottoms)
         return replace(self, nodes=tuple(reversed(kept)), outputs=outputs)
+
+    def reaching(self, blobs: Iterable[str]) -> Graph:
+        """The same net with these blobs as outputs, and only the nodes that they need.
+
+        Raises: NetError for a blob that the net does not have.
+        """
+        values = []
+        for blob in blobs:
+            value = self.last(blob)
+            if value is None:
+                near = nearest(str(blob), self.blobs(), 3)
+                hint = f"did you mean {' or '.join(near)}?" if near else None
+                expected = f"one of its {len(self.blobs())} blobs"
+                raise NetError(f'the net has no blob "{blob}"', hint=hint, expected=expected)
+            values.append(value)
+        return self.wanted(values)
 
     def check(self) -> Graph:
         """Itself, once it is proved sound: for program faults, so it asserts.

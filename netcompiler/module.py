@@ -18,7 +18,7 @@ from . import passes, weights as weights_
 from .binary import merge
 from .builder import Inputs, build, reshape
 from .codegen import fills_itself, forward_source, identifiers
-from .errors import NetError, nearest
+from .errors import NetError
 from .graph import Array, Graph, Node, Shape, Value, dims
 from .text import Msg
 from .upgrade import load
@@ -85,8 +85,7 @@ class LayerModule(nn.Module):
 def _owned(array: Array) -> Tensor:
     """A tensor with its own memory; pages of a mapped weight file are let go once copied."""
     tensor = torch.empty(array.shape, dtype=torch.float64 if array.dtype == np.float64 else torch.float32)
-    np.copyto(tensor.numpy(), array, casting="same_kind")
-    weights_.release(array)
+    weights_.take(array, tensor.numpy())
     return tensor
 
 
@@ -120,18 +119,19 @@ class CompiledNet(nn.Module):
         self._seen = {tuple(v.shape for v in self.graph.inputs())}
         taken = set(dir(self)) | {"_run", "attributes", "code"}
         self.attributes = identifiers([n.name or n.layer.kind for n in self.graph.nodes], taken)
+        bound = list(reversed(self.graph.nodes))  # taken one by one, so that arrays which passes made are let go of
+        self.graph = self.graph.with_nodes(replace(n, blobs=()) for n in bound[::-1])
+        if not self.optimized:
+            self.source = self.graph
         owners = self.graph.owners()
         for i, (node, attribute) in enumerate(zip(self.graph.nodes, self.attributes, strict=True)):
-            module = LayerModule(node, device, dtype)
+            module = LayerModule(bound.pop(), device, dtype)
             self.add_module(attribute, module)
             self._share(node, module, owners)
             if progress:
                 progress("weights", i + 1, len(self.graph.nodes))
         if self.optimized:
             self.requires_grad_(False)
-        self.graph = self.graph.with_nodes(replace(n, blobs=()) for n in self.graph.nodes)
-        if not self.optimized:
-            self.source = self.graph
         self.code = forward_source(self.graph, self.attributes)
         self._load_code()
         self.train(source.phase == "TRAIN")
@@ -243,7 +243,7 @@ class CompiledNet(nn.Module):
     def caffe_params(self) -> dict[str, list[Array]]:
         """The learned blobs of each layer that has any, in Caffe's order and shapes, as numpy arrays."""
         if self.optimized:
-            return {n.name: list(n.blobs) for n in self.source.nodes if n.blobs}
+            return {n.name: [a.copy() for a in n.blobs] for n in self.source.nodes if n.blobs}
         return {n.name: [_numpy(t).reshape(s) for t, s in held] for n, held in self._held()}
 
     def caffe_grads(self) -> dict[str, list[Array]]:
@@ -260,6 +260,8 @@ class CompiledNet(nn.Module):
 
     def with_weights(self) -> Graph:
         """The graph before optimisation, with the weights of `caffe_params` in its nodes."""
+        if self.optimized:
+            return self.source
         params = self.caffe_params()
         return self.source.with_nodes(replace(n, blobs=tuple(params.get(n.name, ()))) for n in self.source.nodes)
 
@@ -331,7 +333,7 @@ def compile(
     weights: path of a .caffemodel, or `{layer: [arrays]}`, or several of these, of which the last that has a layer counts;
     layers without are filled as their fillers say, by `seed`.  weights_policy: what to do with weights that do not fit:
     "strict" refuses them; "reshape" takes those with as many values; "skip" fills such layers, "skip:fc7,fc8" these.
-    phase, level, stages, inputs, allow_python: as `build` takes them.
+    phase, level, stages, inputs, allow_python: as `build` takes them; a Graph has them settled.
     outputs: blobs to return in place of the net's own; layers that none of them needs are left out.
     device: CUDA when there is one.  dtype: float32.
     optimize: rewrite a TEST net for speed, for inference only; False keeps one module per Caffe layer, with gradients.
@@ -381,16 +383,7 @@ def _selected(graph: Graph, outputs: Iterable[str] | None) -> Graph:
     if outputs is None:
         losses = (v for n in graph.nodes for v, w in zip(n.tops, n.loss_weights, strict=True) if w)
         return replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *losses))))
-    values = []
-    for blob in (outputs,) if isinstance(outputs, str) else outputs:
-        value = graph.last(blob)
-        if value is None:
-            near = nearest(str(blob), graph.blobs(), 3)
-            hint = f"did you mean {' or '.join(near)}?" if near else None
-            expected = f"one of its {len(graph.blobs())} blobs"
-            raise NetError(f'the net has no blob "{blob}"', hint=hint, expected=expected)
-        values.append(value)
-    return graph.wanted(values)
+    return graph.reaching((outputs,) if isinstance(outputs, str) else outputs)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

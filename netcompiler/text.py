@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,10 @@ class Msg:
             raise AttributeError(name)
         value = getattr(self.raw, name)
         self.read.add(name)
-        descriptor = self.raw.DESCRIPTOR.fields_by_name.get(name)
-        if descriptor is None or descriptor.message_type is None:
+        several = _held(type(self.raw)).get(name)
+        if several is None:
             return value
-        if schema.is_repeated(descriptor):
+        if several:
             return Repeated(value, self.marks.fields.setdefault(name, []))
         if name not in self._parts:
             self._parts[name] = Msg(value, self.marks.of(name, 0))
@@ -129,6 +130,12 @@ class Repeated(Sequence[Msg]):
         if name in ("insert", "pop", "remove", "reverse", "sort", "MergeFrom"):
             self._marks.clear()  # places no longer match items: better none than wrong ones
         return getattr(self._raw, name)
+
+
+@cache
+def _held(kind: Any) -> dict[str, bool]:
+    """The fields of a message class that hold messages, and whether each holds several."""
+    return {d.name: schema.is_repeated(d) for d in kind.DESCRIPTOR.fields if d.message_type is not None}
 
 
 def parse_message(

@@ -101,8 +101,10 @@ class _Binding:
         arrays, place = self.given(node, specs), self.places.get(node.name, NOT_GIVEN)
         if arrays is None:
             arrays, place = self.own(node, specs), NOT_GIVEN
-        for param, array in zip(node.params, arrays):
-            if param.name and (param.name not in self.shared or NOT_GIVEN < place >= self.shared[param.name][0]):
+        for spec, param, array in zip(specs.values(), node.params, arrays):
+            if not param.name or array.size != spec.count:
+                continue
+            if param.name not in self.shared or NOT_GIVEN < place >= self.shared[param.name][0]:
                 self.shared[param.name] = place, array
         return replace(node, blobs=tuple(arrays)) if not self.faults else node
 
@@ -123,7 +125,7 @@ class _Binding:
             self.skipped.append(node.name)
             return None
         try:
-            blobs = self.completed(node, list(node.layer.adopted(_arrays(self.blobs[node.name]))))
+            blobs = self.completed(node, specs, list(node.layer.adopted(_arrays(self.blobs[node.name]))))
             faults = _misfits(node, blobs, specs)
         except NetError as e:
             e.layer, e.at = node.title, node.at
@@ -139,11 +141,11 @@ class _Binding:
             return blobs
         return [a.reshape(shape) for a, shape in zip(blobs, wanted, strict=True)]
 
-    def completed(self, node: Node, blobs: list[Array]) -> list[Array]:
+    def completed(self, node: Node, specs: Mapping[str, BlobSpec], blobs: list[Array]) -> list[Array]:
         """The arrays of a file that has a shared array for its owner only, as Caffe's HDF5 does: with the owner's."""
-        for i, param in enumerate(node.params[: len(blobs) + 1]):
-            if param.name in self.shared and (i == len(blobs) or not blobs[i].size):
-                blobs[i : i + 1] = [self.shared[param.name][1]]
+        for i, (spec, param) in enumerate(zip(specs.values(), node.params, strict=True)):
+            if param.name in self.shared and (i == len(blobs) or (i < len(blobs) and not blobs[i].size)):
+                blobs[i : i + 1] = [self.shared[param.name][1].reshape(spec.shape)]
         return blobs
 
     def own(self, node: Node, specs: Mapping[str, BlobSpec]) -> list[Array]:
@@ -229,6 +231,21 @@ def _warn(what: str, layers: list[str], more: str = "") -> None:
     if layers:
         shown = ", ".join(layers[:8]) + (f", and {len(layers) - 8} more" if len(layers) > 8 else "")
         warnings.warn(f"{what}: {shown}{more}", NetWarning, stacklevel=4)
+
+
+CHUNK = 1 << 22  # values: 16 MB of float32
+
+
+def take(array: Array, into: Array) -> None:
+    """Copy an array, letting go of a mapped file's pages on the way, so that a large blob is not in memory twice."""
+    if not array.flags.c_contiguous or array.size <= CHUNK:
+        np.copyto(into, array, casting="same_kind")
+        release(array)
+        return
+    source, target = array.reshape(-1), into.reshape(-1)
+    for start in range(0, source.size, CHUNK):
+        np.copyto(target[start : start + CHUNK], source[start : start + CHUNK], casting="same_kind")
+        release(source[start : start + CHUNK])
 
 
 def release(array: Array) -> None:

@@ -665,15 +665,16 @@ def test_h5_of_a_net_that_shares_some_blobs(tmp_path):
     h5py = pytest.importorskip("h5py")
     text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }' + "".join(
         f"""layer {{ name: "{name}" type: "InnerProduct" bottom: "x" top: "{name}" {params}
-            inner_product_param {{ num_output: 4 weight_filler {{ type: "xavier" }} }} }}"""
+            inner_product_param {{ num_output: 4 transpose: {str(name == "turned").lower()} }} }}"""
         for name, params in (
             ("own", 'param { name: "w" } param { name: "b" }'),
             ("weight", 'param { name: "w" }'),
+            ("turned", 'param { name: "w" share_mode: PERMISSIVE }'),
             ("bias", 'param {} param { name: "b" }'),
             ("alone", ""),
         )
     )
-    arrays = {"own/0": (4, 3), "own/1": (4,), "weight/1": (4,), "bias/0": (4, 3), "alone/0": (4, 3)}
+    arrays = {"own/0": (4, 3), "own/1": (4,), "weight/1": (4,), "turned/1": (4,), "bias/0": (4, 3), "alone/0": (4, 3)}
     rng = np.random.default_rng(1)
     arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}
     with h5py.File(tmp_path / "w.h5", "w") as f:
@@ -692,6 +693,7 @@ def test_h5_of_a_net_that_shares_some_blobs(tmp_path):
         f.create_dataset("data/alone/0", data=arrays["alone/0"])
     found = netcompiler.compile(net, tmp_path / "w.h5", device="cpu", optimize=False).caffe_params()
     del found["alone"]
+    assert found.pop("turned")[0].tobytes() == arrays["own/0"].tobytes()
     came = {"own": ("own/0", "own/1"), "weight": ("own/0", "weight/1"), "bias": ("bias/0", "own/1")}
     same(found, {layer: [arrays[name] for name in names] for layer, names in came.items()})
 

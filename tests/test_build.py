@@ -128,9 +128,12 @@ def test_any_layer_may_give_the_multipliers_of_a_shared_param():
 
 
 def test_a_top_without_a_name_leaves_names_to_others():
-    text = X + """layer { name: "l" type: "Input" top: "l" input_param { shape { dim: 2 dim: 7 dim: 5 } } }
+    text = (
+        X
+        + """layer { name: "l" type: "Input" top: "l" input_param { shape { dim: 2 dim: 7 dim: 5 } } }
                   layer { name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "l" }
                   layer { name: "other" type: "ReLU" bottom: "x" top: "loss" }"""
+    )
     assert [v.blob for n in graph(text).nodes[2:] for v in n.tops] == ["loss_", "loss"]
 
 

@@ -166,7 +166,7 @@ WRONG = [
     ("seed", lambda d: None, ["--seed", "-1"], "a seed cannot be negative"),
     ("meta", lambda d: None, ["--device", "meta"], "device meta cannot be used"),
     ("dtype", lambda d: None, ["--dtype", "int8"], "unknown dtype"),
-    ("weights by no name", lambda d: None, ["-w", ","], "cannot be read"),
+    ("weights by no name", lambda d: None, ["-w", ","], "error: cannot be read"),
     ("a number for a type", text(lambda t: t[:13] + "layer { type: 3 }"), [], "net.prototxt:2:15: a bad value for"),
 ]
 

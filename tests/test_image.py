@@ -63,7 +63,11 @@ def mean_file(folder, array):
 FAULTS = [
     ("no picture input", lambda d: caffe_preparation((1, 10)), "takes no pictures"),
     ("mean count", lambda d: caffe_preparation((1, 3, 9, 9), mean="1,2"), "another number of channels"),
-    ("mean file", lambda d: caffe_preparation((1, 3, 9, 9), mean=str(d / "none.npy")), "cannot be read as a mean image"),
+    (
+        "mean file",
+        lambda d: caffe_preparation((1, 3, 9, 9), mean=str(d / "none.npy")),
+        "cannot be read as a mean image",
+    ),
     ("mean of words", lambda d: mean_file(d, np.array(["a"])), "cannot be read as a mean image"),
     ("mean of one number", lambda d: mean_file(d, np.array(3.0)), "a mean image is C x H x W"),
     ("an empty mean file", lambda d: mean_file(d, None), "cannot be read as a mean image"),

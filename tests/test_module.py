@@ -207,7 +207,7 @@ def test_shared_params_are_one_array():
 
 
 def test_shared_params_of_one_layer():
-    text = SHARED.split("layer { name: \"p\"")[0].replace("dim: 3", "dim: 1")
+    text = SHARED.split('layer { name: "p"')[0].replace("dim: 3", "dim: 1")
     text += """layer { name: "c" type: "Convolution" bottom: "x" top: "c" param { name: "w" }
                param { name: "w" share_mode: PERMISSIVE } convolution_param { num_output: 5 kernel_size: 1
                weight_filler { type: "gaussian" } } }"""
@@ -222,7 +222,7 @@ def test_shared_params_of_one_layer():
 def test_shared_statistics_stay_one_when_the_net_moves():
     norm = """layer {{ name: "{0}" type: "BatchNorm" bottom: "x" top: "{0}" param {{ name: "m" }} param {{ name: "v" }}
               param {{ name: "f" }} }}"""
-    text = SHARED.split("layer { name: \"p\"")[0] + norm.format("a") + norm.format("b")
+    text = SHARED.split('layer { name: "p"')[0] + norm.format("a") + norm.format("b")
     net = compiled(text, phase="TRAIN").double()
     net(feeds()[0])
     a, b = net.caffe_params().values()

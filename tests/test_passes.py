@@ -131,7 +131,11 @@ def test_fold_moves_a_loss_weight_with_its_top():
 
 
 def test_fold_keeps_a_loss_in_the_middle():
-    text = X + CONV.replace('top: "c"', 'top: "c" loss_weight: 2').replace("BIAS", "") + SCALE.replace('top: "c"', 'top: "s"')
+    text = (
+        X
+        + CONV.replace('top: "c"', 'top: "c" loss_weight: 2').replace("BIAS", "")
+        + SCALE.replace('top: "c"', 'top: "s"')
+    )
     net = netcompiler.compile(netcompiler.parse(text), outputs=["s"], device="cpu")
     assert types(net.graph) == ["Convolution", "Scale"]
     with pytest.raises(netcompiler.NetError, match="the loss c is not among the outputs"):
@@ -197,6 +201,8 @@ def test_optimised_nets_keep_caffes_weights_and_train_nets_stay():
     x = np.random.default_rng(5).standard_normal((2, 3, 7, 5)).astype(np.float32)
     params = {k: [0.5 + np.random.default_rng(9).random(a.shape) for a in v] for k, v in net.caffe_params().items()}
     net.load_caffe_params(params)
+    net.caffe_params()["c"][0][:] = 0  # a copy, as that of a plain net
+    assert net.caffe_params()["c"][0].all()
     plain = netcompiler.compile(text, params, device="cpu", optimize=False)
     torch.testing.assert_close(net(x)["c"], plain(x)["c"], rtol=1e-4, atol=1e-4)
     assert len(netcompiler.compile(text, phase="TRAIN", device="cpu").graph.nodes) == 4

@@ -131,6 +131,12 @@ def test_the_last_layer_in_the_file_gives_a_shared_array():
     assert values({"b": two, "a": one}) == {"a": 1, "b": 1}
 
 
+def test_the_last_file_gives_a_shared_array():
+    one, two = ([np.full((3, 3), v), np.zeros(3)] for v in (1, 2))
+    net = netcompiler.compile(netcompiler.parse(SHARED), [{"a": one, "b": one}, {"a": two}], device="cpu", optimize=False)
+    assert [arrays[0][0, 0] for arrays in net.caffe_params().values()] == [2, 2]
+
+
 def test_a_shared_array_may_come_from_a_later_layer():
     with pytest.warns(NetWarning, match="start from their fillers: a"):  # its bias does
         assert values({"b": [np.full((3, 3), 7.0), np.zeros(3)]}) == {"a": 7, "b": 7}
@@ -161,6 +167,13 @@ def test_no_arrays(arrays):
 def test_whole_numbers_and_halves_become_floats():
     given = [np.ones((5, 3, 3, 3), np.int8), np.ones(5, np.float16)]
     assert [a.dtype for a in bind({"conv": given}, warn=False)["conv"]] == [np.float32, np.float32]
+
+
+@pytest.mark.parametrize("second", [{}, {"b": [np.zeros(0), np.zeros(3)]}], ids=["absent", "without its array"])
+def test_a_shared_array_that_does_not_fit_is_told_once_for_its_owner(second):
+    with pytest.raises(NetError, match="another shape for weight") as caught:
+        values({"a": [np.zeros((4, 3)), np.zeros(3)], **second})
+    assert caught.value.all[0].layer == '"a" (InnerProduct)' and len(caught.value.all) == 1 + len(second)
 
 
 def test_a_shared_array_is_given_once():

@@ -55,6 +55,23 @@ def _message(wire: Wire, kind: str, start: int, stop: int, leave: frozenset[int]
             kept.append(wire.data[pos:b])
         pos = b
     try:
-        return schema.message(kind).FromString(b"".join(kept))
+        message = schema.message(kind).FromString(b"".join(kept))
     except DecodeError:
         raise NetError(f"the file is damaged: this is no {kind}", at=wire.place(start)) from None
+    _mend(message)
+    return message
+
+
+def _mend(message: Any) -> None:
+    """Strings that are not UTF-8, which protobuf hands over as bytes, are read as Latin-1, as in a prototxt."""
+    for field, value in message.ListFields():
+        values = value if schema.is_repeated(field) else (value,)
+        if field.message_type is not None:
+            for part in values:
+                _mend(part)
+        elif field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
+            texts = [v.decode("latin-1") if isinstance(v, bytes) else v for v in values]
+            if schema.is_repeated(field):
+                value[:] = texts
+            else:
+                setattr(message, field.name, texts[0])

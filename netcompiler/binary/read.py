@@ -74,8 +74,13 @@ def read_blobproto(path: str | os.PathLike[str]) -> Array:
 
 
 def merge(files: Iterable[Mapping[str, Sequence[Array]]]) -> dict[str, list[Array]]:
-    """The blobs of several weight files in order: a layer of a later file replaces that of an earlier one."""
-    return {name: list(arrays) for blobs in files for name, arrays in blobs.items()}
+    """The blobs of several weight files in order: a layer of a later file replaces that of an earlier one, and its place."""
+    found: dict[str, list[Array]] = {}
+    for blobs in files:
+        for name, arrays in blobs.items():
+            found.pop(name, None)
+            found[name] = list(arrays)
+    return found
 
 
 def _layer(wire: Wire, kind: str, start: int, stop: int) -> tuple[str, list[Place]]:

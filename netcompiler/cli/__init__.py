@@ -72,6 +72,8 @@ examples:
       the training net, its data layers fed with the given shapes
   netcompile net.prototxt -w net.caffemodel --outputs fc7 -o fc7.npz -o net.json
       keep some layers only; write their weights, and the graph with its figures
+  netcompile net.prototxt -o net.svg
+      a picture of the net (also .png, .pdf, .dot); nothing is run
   netcompile old.prototxt -o new.prototxt
       bring an old file to today's form
 
@@ -92,9 +94,12 @@ files that -o writes, by suffix:
   .safetensors, .npz   the weights, as `layer.blob`
   .json         the graph with shapes and figures
   .csv          the figures, a row for each layer
+  .svg, .png, .pdf   a picture; also of a net that does not build
+  .dot          the graph for other tools
 """
 
 
+PHASE = "default: TEST; BOTH, for drawing: TRAIN beside TEST"
 WEIGHTS = "weights: .caffemodel or .caffemodel.h5; several (A,B or -w A -w B): the last that has a layer counts"
 
 
@@ -110,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-w", "--weights", metavar="FILE", action="append", default=[], help=WEIGHTS)
     p.add_argument("--weights-policy", metavar="P", default="strict", help="strict, reshape, skip or skip:LAYER,...")
     p.add_argument("-o", "--output", metavar="OUT", action="append", default=[], help="write this file (repeatable)")
-    p.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", type=str.upper, help="default: TEST")
+    p.add_argument("--phase", choices=("TRAIN", "TEST", "BOTH"), default="TEST", type=str.upper, help=PHASE)
     p.add_argument("--stage", metavar="S", action="append", default=[], help="a stage that is on (repeatable)")
     p.add_argument("--level", metavar="N", type=int, default=0, help="the level (default: 0)")
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
@@ -125,6 +130,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-q", "--quiet", action="store_true", help="no table of layers")
     p.add_argument("--json", action="store_true", help="the report as JSON")
     p.add_argument("--version", action="version", version=f"netcompile {__version__}")
+    d = p.add_argument_group("drawing: -o net.svg, .png, .pdf, .dot")
+    d.add_argument("--direction", choices=("TB", "LR"), default="TB", type=str.upper, help="TB: down; LR: to the right")
+    d.add_argument("--theme", choices=("auto", "light", "dark"), default="auto", help="auto: as the reader prefers")
+    d.add_argument("--fold", metavar="N", type=int, default=3, help="what repeats N times is shown once (default: 3)")
+    d.add_argument("--expand", action="store_true", help="show everything")
     g = p.add_argument_group("pictures")
     g.add_argument("--image", metavar="FILE", nargs="+", default=[], help="classify these, as Caffe's classifier does")
     g.add_argument("--mean", metavar="M", help="B,G,R values, or a .binaryproto or .npy (default: ImageNet's)")

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -21,7 +22,6 @@ from ..compare import Change, Diff, Pair, Plain, compare
 from ..errors import NetError, NetWarning
 from ..files import atomic
 from ..graph import UNKNOWN, Array, Graph, Shape, dims
-from ..layers.base import InputLayer
 from ..splits import without_splits
 from ..text import Msg, parse_message, read_text
 from ..upgrade import upgrade
@@ -40,8 +40,10 @@ examples:
 Layers are matched by name, then by structure: the longest runs of layers that are alike. What stands in front of them:
   ~ changed      its type, its settings as they are resolved, what it reads; shapes and figures with it
   + added, - removed
-  . affected     not itself, but its shapes or figures by other layers; listed with --all
+  . affected     not itself, but its shapes or figures by other layers
+  * training     only how it learns: fillers, lr_mult and decay_mult, propagate_down
   > renamed      nothing but names differ
+The last three, and layers that are the same, are told in one line where there are many; --all lists every layer.
 Where the batches differ, layers are compared for one image. An input whose shape one net does not tell has that of the
 other net. Of a .caffemodel, the net inside is compared, for the phase that it was saved in unless --phase is given.
 The exit code is 0 when nothing differs, 1 when anything does, 2 for a file that cannot be read.
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--level", metavar="N", type=int, default=0, help="the level (default: 0)")
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
-    p.add_argument("-a", "--all", action="store_true", help="list layers that are only affected, renamed, or the same")
+    p.add_argument("-a", "--all", action="store_true", help="list every layer")
     p.add_argument("-q", "--quiet", action="store_true", help="no output but the exit code, and -o")
     p.add_argument("--json", action="store_true", help="the report as JSON")
     return p
@@ -146,20 +148,22 @@ def _is_binary(path: str) -> bool:
     return not utf16 and bool(re.search(rb"[\x00-\x08\x0e-\x1f]", head))
 
 
-def _graphs(
-    sides: tuple[Side, Side], options: argparse.Namespace, shapes: Mapping[str, Shape]
-) -> tuple[Graph, Graph]:
+def _graphs(sides: tuple[Side, Side], options: argparse.Namespace, shapes: Mapping[str, Shape]) -> tuple[Graph, Graph]:
     """Both graphs, as far as they can be built; an input that one does not tell the shape of has that of the other."""
     default = sides[0].phase or sides[1].phase or "TEST"
     tops = [{top for m in side.msg.raw.layer for top in m.top} for side in sides]
+    inputs = {top: None for side in sides for m in side.msg.raw.layer if not m.bottom for top in m.top}
     for name in shapes:
-        if name not in tops[0] | tops[1]:
-            raise NetError(f'no input of the two nets is called "{name}"', expected="a name that one of them has")
+        if name not in inputs:
+            what = f'no input of the two nets is called "{name}"'
+            raise NetError(what, expected=f"one of {', '.join(inputs) or 'none'}")
 
     def built(k: int, more: Mapping[str, Shape]) -> Graph:
         given = {name: shape for name, shape in {**more, **shapes}.items() if name in tops[k]}
         phase = options.phase or sides[k].phase or default
         graph = build(sides[k].msg, phase, options.level, options.stage, given, options.allow_python, partial=True)
+        for fault in graph.faults:
+            fault.at = fault.at or sides[k].path
         return replace(graph, faults=(*sides[k].faults, *graph.faults))
 
     a, b = built(0, {}), built(1, {})
@@ -177,12 +181,28 @@ MARKS = {
     "added": ("+", GREEN),
     "removed": ("-", RED),
     "affected": (".", DIM),
+    "training": ("*", CYAN),
     "renamed": (">", CYAN),
     "same": (" ", DIM),
 }
-QUIET = ("affected", "renamed", "same")  # told of in one line where several stand together
-WORDS = {"affected": "with other shapes or figures only", "renamed": "with other names only", "same": "the same"}
+QUIET = {  # told of in one line where they stand together
+    "same": "the same",
+    "renamed": "renamed",
+    "training": "with other training settings",
+    "affected": "with other shapes or figures",
+}
+FEW = 8  # layers of a quiet status that are listed all the same
+WORDS = {
+    "macs": "MACs",
+    "weight_bytes": "weights",
+    "activation_bytes": "activations",
+    "peak_activation_bytes": "peak of activations",
+    "intensity": "operations per byte",
+    "field": "receptive field",
+    "stride": "field's stride",
+}
 BYTES = ("activation_bytes", "weight_bytes", "peak_activation_bytes")
+COUNTS = ("params", "macs", *BYTES)
 
 
 def _colours() -> bool:
@@ -202,34 +222,46 @@ class _Text:
         """All of them."""
         diff = self.diff
         for mark, colour, file, graph in (("-", RED, self.files[0], diff.a), ("+", GREEN, self.files[1], diff.b)):
-            name = f"{_shown(graph.name) or '(no name)'}, phase {graph.phase}, {len(graph.nodes)} layers"
-            yield self.painted(f"{mark * 3} {_shown(file)}  ({name})", BOLD, colour)
+            name = f"{_shown(graph.name)}, " if graph.name else ""
+            about = f"{name}phase {graph.phase}, {len(graph.nodes)} layers"
+            yield self.painted(f"{mark * 3} {_shown(file)}  ({about})", BOLD, colour)
         if diff.equal:
             yield "no differences" + (f", the weights are equal ({diff.weighed} blobs)" if diff.weighed else "")
             return
         for change in diff.changes:
             yield f"{change.what}: {self.change(change)}"
         yield ""
-        for status, group in groupby(diff.pairs, key=lambda pair: pair.status):
+        count = diff.count()
+        listed = {
+            s for s in MARKS if s not in QUIET or self.every or (s in ("renamed", "training") and count[s] <= FEW)
+        }
+        for loud, group in groupby(diff.pairs, key=lambda pair: pair.status in listed):
             pairs = list(group)
-            if status in QUIET and not self.every and not (status == "renamed" and len(pairs) < 3):
-                yield self.run(status, pairs)
-            else:
-                for pair in pairs:
-                    yield from self.pair(pair)
+            yield from (line for pair in pairs for line in self.pair(pair)) if loud else [self.run(pairs)]
+        yield from self.training(listed)
         yield ""
         yield from self.weights()
         yield from self.totals()
-        counts = ((n, status) for status, n in diff.count().items() if n)
-        yield ", ".join(f"{n} {'the same' if status == 'same' else status}" for n, status in counts)
+        words = {"same": "the same", "training": "in training only"}
+        yield ", ".join(f"{n} {words.get(status, status)}" for status, n in count.items() if n)
 
-    def run(self, status: str, pairs: list[Pair]) -> str:
+    def run(self, pairs: list[Pair]) -> str:
         """Several layers in one line."""
-        mark, colour = MARKS[status]
         names = [self.name(pair) for pair in pairs]
         span = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        count = "1 layer" if len(names) == 1 else f"{len(names)} layers"
-        return self.painted(f"{mark} {count} {WORDS[status]}: {span}", colour)
+        found = Counter(pair.status for pair in pairs)
+        counts = [f"{found[s]} {word}" if len(pairs) > 1 else word for s, word in QUIET.items() if found[s]]
+        return self.painted(f"  {span}: {', '.join(counts)}", DIM)
+
+    def training(self, listed: set[str]) -> Iterator[str]:
+        """How often each training setting differs, where that is not listed."""
+        found = Counter(
+            c.what for p in self.diff.pairs if p.status not in listed or p.status != "training" for c in p.training
+        )
+        if found and "training" not in listed:
+            yield ""
+            told = ", ".join(f"{what} in {n} layers" for what, n in found.most_common())
+            yield f"training settings that differ (--all lists them): {told}"
 
     def name(self, pair: Pair) -> str:
         """A layer's name; both, where they differ."""
@@ -248,17 +280,16 @@ class _Text:
             shapes = ", ".join(dims(shape) for shape in node.top_shapes)
             line += "".join(f"  {part}" for part in (brief, shapes and f"-> {shapes}") if part)
         yield self.painted(line, colour)
-        renamed = [c for c in pair.names if c.what != "name"]
-        for change in (*pair.changes, *pair.effects, *(renamed if pair.status == "renamed" else ())):
-            yield f"    {change.what:<16} {self.change(change)}"
+        renamed = [c for c in pair.names if c.what != "name"] if pair.status == "renamed" else []
+        training = pair.training if self.every or pair.status == "training" else ()
+        for change in (*pair.changes, *pair.effects, *training, *renamed):
+            yield f"    {WORDS.get(change.what, change.what):<16} {self.change(change)}"
 
     def change(self, change: Change) -> str:
         """`old -> new`, and of numbers by how much."""
         a, b = change.a, change.b
         told = f"{self.painted(_value(change.what, a), RED)} -> {self.painted(_value(change.what, b), GREEN)}"
-        if change.what in ("params", "macs", *BYTES) and isinstance(a, int | float) and isinstance(b, int | float):
-            told += _by(a, b)
-        return told
+        return told + (_by(a, b) if change.what in COUNTS else "")
 
     def weights(self) -> Iterator[str]:
         """A table of the blobs whose values differ, the most different first."""
@@ -299,7 +330,7 @@ class _Text:
             ("peak_activation_bytes", *_either(many, a, b, x, y, "peak_activation_bytes")),
             ("intensity", *_either(many, a, b, x, y, "intensity")),
         ]
-        texts = [(what, _value(what, p), _value(what, q), _by(p, q)) for what, p, q in rows]
+        texts = [(WORDS.get(what, what), _value(what, p), _value(what, q), _by(p, q)) for what, p, q in rows]
         widths = [max(len(row[k]) for row in texts) for k in range(3)]
         yield "totals" + (", for one image" if many else "")
         for what, p, q, by in texts:
@@ -329,12 +360,12 @@ def _value(what: str, value: Plain) -> str:
 
 def _by(a: Plain, b: Plain) -> str:
     """By how much a number grew, as a note behind it."""
-    if not isinstance(a, int | float) or not isinstance(b, int | float) or a == b:
-        return ""
-    if not a:
+    if not isinstance(a, int | float) or not isinstance(b, int | float) or not a or not b:
         return ""
     ratio = b / a
-    return f"  (x {ratio:.3g})" if not 0.5 < ratio < 2 else f"  ({100 * (ratio - 1):+.3g} %)"
+    if not 0.5 < ratio < 2:
+        return f"  (x {ratio:.3g})"
+    return f"  ({100 * (ratio - 1):+.1f} %)" if abs(ratio - 1) >= 0.0005 else ""
 
 
 def _shown(text: str) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import export
+from ..drawing import SUFFIXES, draw
 from ..errors import NetError, NetWarning
 from ..export.sheet import shape_of
-from ..graph import Shape
+from ..graph import Graph, Shape
 from ..looking import look
+from ..text import Msg
 
 STATIC = (".csv", ".json", ".prototxt")  # what can be written of a net that was not run
 
@@ -20,9 +22,10 @@ STATIC = (".csv", ".json", ".prototxt")  # what can be written of a net that was
 def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
     """Do what the main command's options say, but for running the net. Returns the exit code."""
     for path in options.output:
-        if Path(path).suffix not in STATIC:
+        if Path(path).suffix not in (*STATIC, *SUFFIXES):
+            expected = ", ".join((*STATIC, *SUFFIXES))
             hint = "leave --figures out: the net is run, and its weights are there to write"
-            raise NetError("--figures runs nothing, and has no weights", at=path, expected=", ".join(STATIC), hint=hint)
+            raise NetError("--figures runs nothing, and has no weights", at=path, expected=expected, hint=hint)
     msg, graph = look(options.net, options.phase, options.level, options.stage, inputs, options.allow_python)
     for fault in graph.faults:
         warnings.warn(str(fault), NetWarning, stacklevel=1)
@@ -36,10 +39,23 @@ def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
         for word, text in totals_lines(report["totals"]):
             print(f"{word:<12} {text}")
     for path in options.output:
-        export.write(path, msg, graph, report, options.phase, options.level, options.stage)
-        if not options.json:
-            print(f"wrote {path}")
+        write(path, msg, graph, report, options)
     return 0
+
+
+def write(path: str, msg: Msg, graph: Graph, report: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write one file in the format of its suffix, and say so."""
+    if Path(path).suffix in SUFFIXES:
+        draw(graph, path, **style(options))
+    else:
+        export.write(path, msg, graph, report, options.phase, options.level, options.stage)
+    if not options.json:
+        print(f"wrote {path}")
+
+
+def style(options: argparse.Namespace) -> dict[str, Any]:
+    """How pictures are to look, as `draw` takes it."""
+    return {name: getattr(options, name) for name in ("direction", "theme", "fold", "expand")}
 
 
 def totals_lines(totals: dict[str, Any]) -> list[tuple[str, str]]:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import export, stats
+from .. import drawing, export, stats
 from ..builder import build, reshape
 from ..errors import NetError
 from ..graph import Array, Graph, Value, dims
 from ..upgrade import load
-from .figures import in_bytes, show, totals_lines
-from . import CLEAR
+from . import CLEAR, draw
+from .figures import in_bytes, show, totals_lines, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 def run_net(options: argparse.Namespace) -> int:
     """Do what the main command's options say. Returns the exit code."""
-    export.check_targets(options.output)
+    export.check_targets(options.output, drawing.SUFFIXES)
     say = _Progress(quiet=options.json)
     shapes = input_shapes(options.input)
+    if draw.only_pictures(options) and not options.figures:
+        return draw.draw_net(options, shapes)
+    if options.phase == "BOTH":
+        raise NetError("--phase BOTH is for pictures", expected=f"-o with {', '.join(drawing.SUFFIXES)} alone")
     if options.figures:
         return show(options, shapes)
     msg = load(options.net)
@@ -60,7 +64,9 @@ def run_net(options: argparse.Namespace) -> int:
             progress=say.share,
         )
         compiled = time.perf_counter() - start
-        bound = net.with_weights() if options.output else net.source  # before a run in TRAIN changes BatchNorm's statistics
+        bound = (
+            net.with_weights() if options.output else net.source
+        )  # before a run in TRAIN changes BatchNorm's statistics
         say("running")
         if stats.peak_activation_bytes(net.graph) > module.memory(net.device):
             raise MemoryError  # else the system might kill us half-way
@@ -73,9 +79,7 @@ def run_net(options: argparse.Namespace) -> int:
     else:
         _print(report, options, net)
     for path in options.output:
-        export.write(path, msg, bound, report, options.phase, options.level, options.stage)
-        if not options.json:
-            print(f"wrote {path}")
+        write(path, msg, bound, report, options)
     return 0
 
 

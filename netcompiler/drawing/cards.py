@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from unicodedata import combining
 
+from ..layers.base import short_number
 from .folding import View
 from .model import Box, Row, shape_text, short_count
 
@@ -272,7 +273,8 @@ def _pills(
     for index, (text, output) in enumerate(pills):
         size = _pill_width((text, output))
         x, y = (wide + STEM, at) if across else (at, high + STEM)
-        placed.append(Pill(index, x, y, size, PILL, replace(text, x=x + size / 2, y=y + 12.2), output))
+        raised = 8.5 if across and not output else 0  # above the line, which runs on
+        placed.append(Pill(index, x, y, size, PILL, replace(text, x=x + size / 2, y=y + 12.2 - raised), output))
         at += (PILL if across else size) + gap
     if across:
         return tuple(placed), (wide + STEM + max(p.width for p in placed), high)
@@ -286,7 +288,7 @@ def tip(box: Box, view: View) -> str:
         lines.append(f"{row.name} ({row.kind})" if row.kind else row.name)
         if row.fault:
             lines.append(f"  not understood: {row.fault}")
-        lines += [f"  {name}: {value}" for name, value in row.settings.items()]
+        lines += [f"  {name}: {short_number(value)}" for name, value in row.settings.items()]
         lines += [f"  blob {name}: {shape_text([shape])}" for name, shape in row.blobs.items()]
         lines += [f"  {what}: {row.figures[key]:,}" for key, what in _TOLD.items() if row.figures.get(key)]
         lines += [f"  receptive field: {text}" for text in _fields(row)]

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import stats
-from ..errors import NetError
+from ..errors import NetError, Span
 from ..graph import UNKNOWN, Graph, Node, Shape, Value, dims
 from ..layers import registry
 
@@ -123,12 +123,12 @@ def picture(graph: Graph) -> Picture:
     """The picture of a graph, with nothing folded."""
     figures = stats.figures(graph)
     stacks, home = _stacks(graph)
-    faults = {e.layer: e for error in reversed(graph.faults) for e in error.all if e.layer}
+    faults = _faults(graph)
     read = {value for node in graph.nodes for value in node.bottoms}
     boxes, edges = [], []
     for i, stack in enumerate(stacks):
         nodes = [graph.nodes[k] for k in stack]
-        rows = tuple(_row(k, graph.nodes[k], figures[k], faults) for k in stack)
+        rows = tuple(_row(k, graph.nodes[k], figures[k], faults.get(k, "")) for k in stack)
         tops = tuple(Top(v.blob, None if v.shape == UNKNOWN else v.shape, v not in read) for v in nodes[-1].tops)
         loss = any(weight for node in nodes for weight in node.loss_weights)
         boxes.append(Box(i, rows, tops, loss, any(row.fault for row in rows)))
@@ -160,13 +160,29 @@ def _stacks(graph: Graph) -> tuple[list[list[int]], dict[Value, tuple[int, int]]
     return stacks, home
 
 
-def _row(index: int, node: Node, figures: stats.Figures, faults: dict[str, NetError]) -> Row:
+def _faults(graph: Graph) -> dict[int, str]:
+    """What is wrong with layers, by index: faults that name one, faults in its lines, and a type that nobody knows."""
+    told = [fault for error in graph.faults for fault in error.all]
+    found: dict[int, str] = {}
+    for i, node in enumerate(graph.nodes):
+        mine = [e for e in told if e.layer == node.title] or [e for e in told if _within(e, node)]
+        if mine:
+            found[i] = mine[0].what
+        elif node.layer.kind not in registry:
+            found[i] = f'unknown layer type "{node.layer.kind}"' if node.layer.kind else "the layer has no type"
+    return found
+
+
+def _within(fault: NetError, node: Node) -> bool:
+    """Whether a fault that names no layer lies in the lines of this one."""
+    at, own = fault.at, node.at
+    if fault.layer or own is None or not isinstance(at, Span) or at.file != own.file:
+        return False
+    return own.line <= at.line <= own.last and (at.line, at.column) >= (own.line, own.column)
+
+
+def _row(index: int, node: Node, figures: stats.Figures, fault: str) -> Row:
     layer, at = node.layer, node.at
-    fault = ""
-    if layer.kind not in registry:
-        fault = f'unknown layer type "{layer.kind}"' if layer.kind else "the layer has no type"
-    if node.title in faults:
-        fault = faults[node.title].what
     return Row(
         index,
         node.name,

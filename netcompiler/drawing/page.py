@@ -20,6 +20,7 @@ from .. import __version__, stats
 from ..errors import NetError, Span
 from ..fillers import Filler
 from ..graph import UNKNOWN, Graph, Node, Shape, Value
+from ..layers.base import short_number
 from ..text import read_text
 from .folding import folded
 from .model import Box, Picture, Row, picture, typeset
@@ -31,7 +32,9 @@ ASSETS = Path(__file__).parent / "assets"
 Times = Mapping[str, float]
 
 
-def page(graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3, expand: bool = False) -> str:
+def page(
+    graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3, expand: bool = False
+) -> str:
     """The HTML file of a graph. Where its nodes have weights, they are told of as well.
 
     text: the prototxt that the graph was built from; read from its file again unless given.
@@ -87,9 +90,7 @@ def _inert(data: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def page_data(
-    graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3
-) -> dict[str, Any]:
+def page_data(graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3) -> dict[str, Any]:
     """What the front-end draws, as plain values; web/src/types.js names every field."""
     if text is None:
         text = _source_text(graph)
@@ -98,7 +99,7 @@ def page_data(
     return {
         "name": shown.name,
         "phase": shown.phase,
-        "file": _file(graph),
+        "file": Path(_file(graph)).name,
         "text": text.replace("\r\n", "\n"),
         "boxes": [gathered.box(box) for box in shown.boxes],
         "edges": [[e.source, e.top, e.target, e.bottom] for e in shown.edges],
@@ -123,15 +124,24 @@ def _figure(key: str, label: str, unit: str, help: str, *, colour: bool = False,
 # What is told of each layer, and in total. docs/figures.md defines them.
 FIGURES = [
     _figure("params", "Parameters", "count", "learned values that the layer owns", colour=True),
-    _figure("macs", "MACs", "count", "multiply-accumulates of one forward, of layers that multiply by weights", colour=True),
+    _figure(
+        "macs", "MACs", "count", "multiply-accumulates of one forward, of layers that multiply by weights", colour=True
+    ),
     _figure("activation_bytes", "Activations", "bytes", "memory of what the layer writes; 0 in place", colour=True),
     _figure("weight_bytes", "Weights", "bytes", "memory of all that the layer keeps", colour=True),
     _figure("time", "Time", "seconds", "measured time of the layer", colour=True),
-    _figure("peak_activation_bytes", "Peak activations", "bytes", "the most memory of activations alive at once in a forward"),
-    _figure("intensity", "Ops per byte", "ratio", "arithmetic intensity: two operations a MAC, per byte read or written"),
+    _figure(
+        "peak_activation_bytes",
+        "Peak activations",
+        "bytes",
+        "the most memory of activations alive at once in a forward",
+    ),
+    _figure(
+        "intensity", "Ops per byte", "ratio", "arithmetic intensity: two operations a MAC, per byte read or written"
+    ),
     _figure("field", "Receptive field", "text", "pixels of the input that one pixel of the first top is made of"),
-    _figure("field_stride", "Field stride", "text", "how far apart the fields of neighbours lie", table=False),
-    _figure("field_centre", "Field centre", "text", "the middle of the first pixel's field, in the input", table=False),
+    _figure("field_stride", "… its stride", "text", "how far apart the fields of neighbours lie", table=False),
+    _figure("field_centre", "… its centre", "text", "the middle of the first pixel's field, in the input", table=False),
 ]
 
 
@@ -197,7 +207,9 @@ class _Gathered:
             return "not learned by gradient"
         param = node.params[index]
         owner, _ = self.owners.get(param.name, (node, index))
-        notes = [f"shared with {owner.name}" if owner is not node else f'shared as "{param.name}"'] if param.name else []
+        notes = (
+            [f"shared with {owner.name}" if owner is not node else f'shared as "{param.name}"'] if param.name else []
+        )
         notes += [f"lr × {param.lr_mult:g}"] if param.lr_mult != 1 else []
         notes += [f"decay × {param.decay_mult:g}"] if param.decay_mult != 1 else []
         return ", ".join(notes)
@@ -220,13 +232,31 @@ def _settings(node: Node) -> list[tuple[str, str, bool]]:
             continue
         if isinstance(value, Filler):
             if value != Filler():
-                found.append((f.name, str(value), False))
+                found.append((f.name, _filler(value), False))
         elif f.repr and value == f.default:
             found.append((f.name, "x".join(map(str, value)) if isinstance(value, tuple) else str(value), True))
     found += [
         ("loss_weight", ", ".join(f"{w:g}" for w in node.loss_weights), False) for _ in range(any(node.loss_weights))
     ]
     return found
+
+
+_FILLER_WORDS = {"constant": ("value",), "uniform": ("min", "max"), "gaussian": ("mean", "std", "sparse")}
+
+
+def _filler(filler: Filler) -> str:
+    """A filler with the fields that it looks at, where they are not at their defaults.
+
+    >>> _filler(Filler("gaussian", std=0.01)), _filler(Filler("xavier", std=0.01))
+    ('gaussian, std 0.01', 'xavier')
+    """
+    words = _FILLER_WORDS.get(filler.type, ("variance_norm",))
+    told = [
+        f"{word} {short_number(str(getattr(filler, word)))}"
+        for word in words
+        if getattr(filler, word) != getattr(Filler(), word)
+    ]
+    return ", ".join([filler.type, *told])
 
 
 def _value(value: Value) -> dict[str, Any]:
@@ -248,7 +278,13 @@ def _totals(shown: Picture, times: Times) -> dict[str, Any]:
 
 
 def _fault(fault: NetError) -> dict[str, Any]:
-    return {"what": str(fault), "line": fault.at.line if isinstance(fault.at, Span) else None}
+    more = [("expected", fault.expected), ("got", fault.got), ("hint", fault.hint)]
+    return {
+        "what": fault.what,
+        "layer": fault.layer or "",
+        "more": [[word, str(value)] for word, value in more if value is not None],
+        "line": fault.at.line if isinstance(fault.at, Span) else None,
+    }
 
 
 def _file(graph: Graph) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from ..layers.base import CATEGORIES
-from .cards import APART, CAPTION, FOLD, HEADING, KIND, Card, Style, Text, cut, is_measured, width
+from .cards import APART, CAPTION, FOLD, HEADING, KIND, Card, Pill, Style, Text, cut, is_measured, width
+from .lanes import Bus
 from .layout import STACK, Frame, Layout, Line
 from .model import Picture, short_count
 from .theme import css
@@ -203,8 +204,10 @@ def _net(panel: Panel) -> Iterator[str]:
         yield from _frame(frame)
     for line in panel.layout.lines:
         yield _line(line, panel.picture)
+    for bus in panel.layout.buses:
+        yield from _bus(bus, panel.picture)
     for frame in panel.layout.frames:
-        yield _text(replace(frame.text, x=frame.x + frame.text.x, y=frame.y + frame.text.y))
+        yield from _header(frame)
     for x, y in panel.layout.joints:
         yield f'<circle class="head" cx="{_n(x)}" cy="{_n(y)}" r="2.6"/>'
     for card, x, y in panel.layout.cards:
@@ -225,6 +228,13 @@ def _frame(frame: Frame) -> Iterator[str]:
     yield "</g>"
 
 
+def _header(frame: Frame) -> Iterator[str]:
+    """What a frame says, over the lines that come into it."""
+    x, y = frame.x + frame.text.x, frame.y + frame.text.y
+    yield f'<rect class="ground" x="{_n(x - 4)}" y="{_n(y - 13)}" width="{_n(frame.text.width + 8)}" height="18"/>'
+    yield _text(replace(frame.text, x=x, y=y))
+
+
 def _line(line: Line, picture: Picture) -> str:
     start, *rest = (f"{_n(x)} {_n(y)}" for x, y in line.points)
     curve = f"M{start}C{' '.join(rest)}"
@@ -237,6 +247,17 @@ def _line(line: Line, picture: Picture) -> str:
     return f'<g><title>{_escape(words)}</title><path class="{kind}" d="{curve}"/>{arrow}</g>'
 
 
+def _bus(bus: Bus, picture: Picture) -> Iterator[str]:
+    names = [f"{picture.boxes[e.source].name} to {picture.boxes[e.target].name}" for e in bus.edges]
+    path = "".join(f"{'L' if k else 'M'}{_n(x)} {_n(y)}" for k, (x, y) in enumerate(bus.points))
+    yield f'<g><title>{_escape(", ".join(names))}</title><path class="edge" d="{path}"/>'
+    if bus.head:
+        yield f'<path class="head" d="M{"L".join(f"{_n(x)} {_n(y)}" for x, y in bus.head)}z"/>'
+    for x, y in bus.dots:
+        yield f'<circle class="head" cx="{_n(x)}" cy="{_n(y)}" r="2.4"/>'
+    yield "</g>"
+
+
 def _card(card: Card, x: float, y: float) -> Iterator[str]:
     box = card.box
     words = f"{box.name}, " + ", then ".join(f"{row.kind} {row.text}".strip() for row in box.rows)
@@ -245,7 +266,7 @@ def _card(card: Card, x: float, y: float) -> Iterator[str]:
         f' transform="translate({_n(x)} {_n(y)})"><title>{_escape(card.tip)}</title>'
     )
     for pill in card.pills:
-        yield _stem(card, pill.x, pill.y, pill.width, pill.height)
+        yield _stem(card, pill)
     dashed = " opaque" if box.rows[0].fault else ""
     yield _outline(box.category, card.width, card.height, 2 if box.loss else 1, dashed, over=bool(card.strips))
     for k, strip in enumerate(card.strips):
@@ -266,11 +287,12 @@ def _card(card: Card, x: float, y: float) -> Iterator[str]:
     yield "</g>"
 
 
-def _stem(card: Card, x: float, y: float, wide: float, high: float) -> str:
-    """The line from a box to a pill, and to where its edges begin."""
-    if y > card.height:
-        return f'<path class="stem" d="M{_n(x + wide / 2)} {_n(card.height)}V{_n(y)}"/>'
-    return f'<path class="stem" d="M{_n(card.width)} {_n(y + high / 2)}H{_n(card.cell[0])}"/>'
+def _stem(card: Card, pill: Pill) -> str:
+    """The line from a box to a pill; from left to right, to where its edges begin."""
+    if pill.y > card.height:
+        return f'<path class="stem" d="M{_n(pill.x + pill.width / 2)} {_n(card.height)}V{_n(pill.y)}"/>'
+    end = pill.x if pill.output else card.cell[0]
+    return f'<path class="stem" d="M{_n(card.width)} {_n(pill.y + pill.height / 2)}H{_n(end)}"/>'
 
 
 def _corner(category: str) -> float:

@@ -84,7 +84,7 @@ def filter_picture(array: Array) -> dict[str, Any] | None:
         sheet[top : top + high, left : left + wide, :3] = levels[k]
         sheet[top : top + high, left : left + wide, 3] = 255
     zoom = max(1, SIDE // sheet.shape[1])
-    note = "blue, green and red" if array.shape[1] == 3 else "one channel"
+    note = "read as blue, green and red" if array.shape[1] == 3 else "one channel"
     shown = f"the first {number} of {len(array)} filters" if len(array) > number else f"{number} filters"
     return {
         "png": "data:image/png;base64," + base64.b64encode(png(sheet)).decode(),

@@ -150,13 +150,17 @@ WRITERS: dict[str, Callable[[Path, Job], None]] = {
 }
 
 
-def check_targets(paths: Iterable[str]) -> None:
-    """Raises: NetError for a target that cannot be written: better before the work than after it."""
+def check_targets(paths: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Raises: NetError for a target that cannot be written: better before the work than after it.
+
+    also: suffixes that others than the writers here take.
+    """
+    known = (*WRITERS, *also)
     for text in paths:
         path = Path(text)
-        if path.suffix not in WRITERS:
+        if path.suffix not in known:
             got = path.suffix or "no suffix"
-            raise NetError("-o chooses the format by suffix", at=text, expected=", ".join(WRITERS), got=got)
+            raise NetError("-o chooses the format by suffix", at=text, expected=", ".join(known), got=got)
         if not path.parent.is_dir():
             raise NetError("the folder does not exist", at=text, hint=f"mkdir {path.parent}")
         if path.is_dir():

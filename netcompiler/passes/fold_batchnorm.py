@@ -15,6 +15,7 @@ from ..layers.bias import Bias
 from ..layers.convolution import Convolution
 from ..layers.inner_product import InnerProduct
 from ..layers.scale import Scale
+from ..weights import release
 
 Exact = NDArray[np.float64]
 
@@ -111,13 +112,16 @@ _RULES: dict[type, Callable[[Any, list[Exact]], _Affine | None]] = {BatchNorm: _
 
 def _folded(node: Node, chain: list[_Affine], last: Node) -> Node:
     layer: Any = node.layer
-    weight = np.asarray(node.blobs[0], np.float64)
-    bias = np.asarray(node.blobs[1], np.float64) if layer.bias_term else np.zeros(layer.num_output)
-    by_column = isinstance(layer, InnerProduct) and layer.transpose
+    weight = node.blobs[0]
+    k, bias = np.ones(layer.num_output), np.zeros(layer.num_output)
+    if layer.bias_term:
+        bias += node.blobs[1]
     for affine in chain:
-        weight = weight * (affine.k if by_column else affine.k.reshape(-1, *(1,) * (weight.ndim - 1)))
-        bias = bias * affine.k + affine.b
-    blobs: tuple[Array, Array] = (weight.astype(np.float32), bias.astype(np.float32))
+        k, bias = k * affine.k, bias * affine.k + affine.b
+    by_column = isinstance(layer, InnerProduct) and layer.transpose
+    factor = (k if by_column else k.reshape(-1, *(1,) * (weight.ndim - 1))).astype(weight.dtype)
+    blobs: tuple[Array, Array] = (weight * factor, bias.astype(weight.dtype))
+    release(weight)
     params = (ParamSpec(), ParamSpec())
     layer = replace(layer, bias_term=True)
     return replace(node, layer=layer, tops=last.tops, params=params, blobs=blobs, loss_weights=last.loss_weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import threading
 import warnings
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..builder import build
+from ..drawing.page import page_data
 from ..errors import NetError, NetWarning, ShapeUnknown, Span
 from ..graph import Graph, Shape
 from ..layers import registry
@@ -39,6 +42,7 @@ class Analysis:
     kind: "net" or "solver".  msg: the message in today's form, None where the upgrade refuses it.
     graph: in part where there are faults; None for a solver, and without msg.
     readable: False where the text cannot be made out to its end; then the graph is that of what stands above.
+    whole: whether the message holds all that the text says.
     """
 
     kind: str
@@ -47,12 +51,13 @@ class Analysis:
     msg: Msg | None = None
     graph: Graph | None = None
     readable: bool = True
+    whole: bool = True
 
 
-def analyse(text: str, state: State = State()) -> Analysis:
+def analyse(text: str, state: State = State(), file: str = FILE) -> Analysis:
     """All faults of a text, and its graph. Python layers' code is never run. Not for two threads at once: see Analyst."""
     found: list[NetError] = []
-    msg = parse_message(text, file=FILE, faults=found)
+    msg = parse_message(text, file=file, faults=found)
     if _is_solver(msg, text, found):
         return _solver(text)
     readable = not any(isinstance(e, Unreadable) for e in found)
@@ -62,10 +67,10 @@ def analyse(text: str, state: State = State()) -> Analysis:
             msg = upgrade(msg)
             graph = build(msg, state.phase, state.level, state.stages, _useful(msg, state), partial=True)
         except NetError as e:
-            return Analysis("net", (*found, *_above(e.all, msg, readable)), readable=readable)
+            return Analysis("net", (*found, *_above(e.all, msg, readable)), readable=readable, whole=not found)
     faults = (*found, *_above((e for f in graph.faults for e in f.all), msg, readable))
     notes = dict.fromkeys(str(w.message) for w in told if issubclass(w.category, NetWarning))
-    return Analysis("net", faults, tuple(notes), msg, graph, readable)
+    return Analysis("net", faults, tuple(notes), msg, graph, readable, not found)
 
 
 def _above(faults: Iterable[NetError], msg: Msg, readable: bool) -> list[NetError]:
@@ -103,26 +108,51 @@ def _solver(text: str) -> Analysis:
         except NetError as e:
             faults += e.all
             msg = None
-    return Analysis("solver", tuple(faults), msg=msg, readable=readable)
+    return Analysis("solver", tuple(faults), msg=msg, readable=readable, whole=not faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the editor is told of a text. net: what the diagram draws, as JSON; "null" for none.  id: stands for the net."""
+
+    kind: str
+    readable: bool
+    problems: list[dict[str, Any]]
+    net: str
+    id: str
 
 
 class Analyst:
-    """Analyses texts, one at a time, and remembers the last ones."""
+    """Analyses texts, one at a time, and remembers the last answers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, State], Analysis] = OrderedDict()
+        self._known: OrderedDict[tuple[str, State], Answer] = OrderedDict()
 
-    def __call__(self, text: str, state: State) -> Analysis:
-        with self._lock:  # warnings are caught for the whole process
+    def alone(self) -> threading.Lock:
+        """To be held while a text is analysed: warnings are caught for the whole process."""
+        return self._lock
+
+    def __call__(self, text: str, state: State) -> Answer:
+        with self.alone():
             key = (text, state)
             found = self._known.pop(key, None)
             if found is None:
-                found = analyse(text, state)
+                found = _answer(text, state)
             self._known[key] = found
             if len(self._known) > KEPT:
                 self._known.popitem(last=False)
             return found
+
+
+def _answer(text: str, state: State) -> Answer:
+    found = analyse(text, state)
+    net = None
+    if found.graph is not None:
+        net = page_data(found.graph, text=text) | {"file": "", "text": ""}  # the editor has the text
+    told = json.dumps(net, separators=(",", ":"))
+    identity = hashlib.sha256(told.encode()).hexdigest() if net else ""
+    return Answer(found.kind, found.readable, problems(found), told, identity)
 
 
 def problems(analysis: Analysis) -> list[dict[str, Any]]:

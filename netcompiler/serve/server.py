@@ -18,15 +18,15 @@ import traceback
 from collections.abc import Callable
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from .. import __version__, zoo
+from ..drawing.page import ASSETS, page
 from ..errors import NetError
 from ..graph import Shape
 from ..text import Msg, format_message
-from .analysis import Analyst, State, problems
+from .analysis import Analyst, State, analyse
 from .folder import MAX_BYTES, Changed, Content, Folder, Forbidden, Missing
 from .vocabulary import vocabulary
 
@@ -137,9 +137,26 @@ class Editor(ThreadingHTTPServer):
             raise Missing("there is no such preset", at=name)
         return {"text": format_message(_presets()[name])}
 
-    def analyse(self, ask: _Values) -> dict[str, Any]:
+    def analyse(self, ask: _Values) -> dict[str, Any] | bytes:
+        """Problems and net; without the net where the page has it already."""
         found = self.analyst(ask.text("text"), ask.state(self.state))
-        return {"kind": found.kind, "readable": found.readable, "problems": problems(found)}
+        answer = {"kind": found.kind, "readable": found.readable, "problems": found.problems, "id": found.id}
+        if found.id and found.id == ask.text("have"):
+            return answer
+        return f'{json.dumps(answer)[:-1]},"net":{found.net}}}'.encode()
+
+    def share(self, ask: _Values) -> dict[str, Any]:
+        """The net as a file: a page of its own, or a prototxt in today's form."""
+        kind, text = ask.text("kind"), ask.text("text")
+        with self.analyst.alone():
+            found = analyse(text, ask.state(self.state), ask.text("title"))
+        if kind == "prototxt" and found.msg is not None and found.whole:
+            return {"text": format_message(found.msg)}
+        if kind == "html" and found.graph is not None:
+            return {"text": page(found.graph, text=text)}
+        if kind not in ("prototxt", "html"):
+            raise Refused(400, "there is no such kind of file")
+        raise NetError("the text cannot be made out as a whole", hint="see the problems below it")
 
 
 class _Values:
@@ -204,11 +221,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, method: str) -> None:
         """One request, whatever comes: a fault of the user's becomes JSON, one of ours a line on the terminal."""
+        if self.server.stop.is_set():
+            self.close_connection = True
+            return
         try:
             body = self.body()
-            self.check_sender()
+            self.check_host()
             url = _url(self.path)
             if url.path.startswith("/api/"):
+                self.check_sender()
                 self.api(method, url.path.removeprefix("/api/"), url.query, body)
             elif method == "GET" and url.path in PAGE:
                 self.page(*PAGE[url.path])
@@ -239,15 +260,17 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(413, f"the request is larger than {MAX_BODY:,} bytes")
         return self.rfile.read(int(length))
 
-    def check_sender(self) -> None:
-        """Raises: Refused unless the request is to this machine by its own name, and from our page or from no page."""
-        host = self.headers.get("Host", "")
-        if len(self.headers.get_all("Host", [])) != 1 or re.sub(r":[0-9]*$", "", host).lower() not in HOSTS:
+    def check_host(self) -> None:
+        """Raises: Refused unless the request is to this machine, by one of its own names."""
+        host = re.sub(r":[0-9]*$", "", self.headers.get("Host", "")).lower()
+        if len(self.headers.get_all("Host", [])) != 1 or host not in HOSTS:
             raise Refused(421, "this server answers to 127.0.0.1 and localhost only")
-        origin = self.headers.get("Origin")
-        if origin is not None and origin.lower() != f"http://{host.lower()}":
-            raise Refused(403, "the request comes from another page")
-        if self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+
+    def check_sender(self) -> None:
+        """Raises: Refused unless the request is from our page, or from no page at all."""
+        origin, own = self.headers.get("Origin"), f"http://{self.headers.get('Host', '')}"
+        elsewhere = origin is not None and origin.lower() != own.lower()
+        if elsewhere or self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
             raise Refused(403, "the request comes from another page")
 
     def api(self, method: str, name: str, query: str, body: bytes) -> None:
@@ -269,12 +292,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def page(self, name: str, kind: str) -> None:
         """One file of the page."""
-        data = resources.files("netcompiler").joinpath("drawing", "assets", name).read_bytes()
+        data = (ASSETS / name).read_bytes()
         nonce = secrets.token_urlsafe(16)
         self.send(200, data.replace(b"{{nonce}}", nonce.encode()) if kind == "text/html" else data, kind, nonce)
 
-    def give(self, values: dict[str, Any], status: int = 200) -> None:
-        self.send(status, json.dumps(values, separators=(",", ":")).encode(), "application/json")
+    def give(self, answer: dict[str, Any] | bytes, status: int = 200) -> None:
+        data = answer if isinstance(answer, bytes) else json.dumps(answer, separators=(",", ":")).encode()
+        self.send(status, data, "application/json")
 
     def send(self, status: int, data: bytes, kind: str, nonce: str = "") -> None:
         """One answer, whole."""
@@ -319,7 +343,7 @@ def _json(body: bytes) -> Any:
         raise Refused(400, "the request is no JSON") from None
 
 
-Answer = Callable[[Editor, _Values], dict[str, Any]]
+Answer = Callable[[Editor, _Values], dict[str, Any] | bytes]
 GET: dict[str, Answer] = {
     "start": Editor.start,
     "files": Editor.files,
@@ -327,4 +351,4 @@ GET: dict[str, Answer] = {
     "watch": Editor.watch,
     "preset": Editor.preset,
 }
-POST: dict[str, Answer] = {"save": Editor.save, "analyse": Editor.analyse}
+POST: dict[str, Answer] = {"save": Editor.save, "analyse": Editor.analyse, "share": Editor.share}

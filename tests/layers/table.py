@@ -2,7 +2,7 @@
 
 A row is asked: does the shape rule give the row's tops; does the running module; are its values those of `want`, a naive
 numpy version; are the module's parameters those of `blobs()`; does the printed net read back as the same layer; does
-torch's gradcheck agree in double precision.
+torch's gradcheck agree in double precision; and does no pixel depend on more than `windows` tells of.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 import netcompiler
 from netcompiler.errors import NetError
+from netcompiler.windows import NOTHING
 
 Shape = tuple[int, ...]
 
@@ -134,6 +135,32 @@ def _gradient(row: Row) -> None:
         return tuple(t for t in tops if t.requires_grad)
 
     assert torch.autograd.gradcheck(run, (*bottoms, *params), atol=1e-5, rtol=1e-3)
+    _windows(net, bottoms)
+
+
+def _windows(net: netcompiler.CompiledNet, bottoms: Sequence[torch.Tensor]) -> None:
+    """What a pixel of a top has a gradient for lies within the windows that the layer tells of."""
+    node, tops = net.graph.nodes[-1], net(*bottoms)
+    if node.layer.kind == "BatchNorm" and not node.layer.use_global_stats:
+        return  # the batch's statistics do not count: see docs/figures.md
+    fed = [i for i, x in enumerate(bottoms) if x.requires_grad]
+    for j, value in enumerate(node.tops):
+        top = tops[value.blob]
+        pixels = list(np.ndindex(*top.shape[2:])) if top.requires_grad and fed else []
+        for pixel in pixels[:: len(pixels) // 7 + 1]:
+            part = top[(*(slice(None),) * min(top.dim(), 2), *pixel)]
+            scalar = (part * torch.rand_like(part)).sum()
+            grads = torch.autograd.grad(scalar, [bottoms[i] for i in fed], retain_graph=True, allow_unused=True)
+            for i, grad in zip(fed, grads, strict=True):
+                windows = node.layer.windows(node.bottom_shapes, node.top_shapes, i, j)
+                if windows == NOTHING:
+                    assert grad is None or not grad.any()
+                elif windows is not None and grad is not None:
+                    assert len(windows) == max(grad.dim() - 2, 0)
+                    for k, window in enumerate(windows):
+                        read = grad.ne(0).movedim(k + 2, 0).flatten(1).any(1).nonzero().flatten().tolist()
+                        first, last = window.at(pixel[k] if k < len(pixel) else 0)
+                        assert not read or (first <= read[0] and read[-1] <= last), f"bottom {i}, {pixel}: {window}"
 
 
 def _bad(row: Bad) -> None:

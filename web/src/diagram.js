@@ -40,7 +40,7 @@ import { Wiring } from "./trace.js"
 
 const LEAST = 0.02
 const MOST = 4
-const READABLE = 0.62 // below this scale the words are too small
+const READABLE = 0.66 // below this scale the words are too small
 
 /**
  * @param {HTMLElement} element
@@ -83,16 +83,20 @@ export class Diagram {
     this.scene = { boxes: [], frames: [], edges: [] }
     this.wiring = new Wiring(this.scene)
     /** @type {import("./layout.js").Placed} */
-    this.placed = { boxes: new Map(), frames: new Map(), edges: new Map(), bounds: { x: 0, y: 0, width: 1, height: 1 } }
+    this.placed = { boxes: new Map(), frames: new Map(), edges: new Map(), orders: new Map(), lines: new Map(), bounds: { x: 0, y: 0, width: 1, height: 1 } }
     /** @type {Layer[]} */
     this.layers = []
     /** @type {number[]} the index of each box's first layer */
     this.firstLayer = []
+    /** @type {import("./layout.js").Memory} */
+    this.memory = new Map()
     /** @type {import("./draw.js").Cell[]} of each box */
     this.cells = []
     this.measured = "" // the direction that they were measured for
     /** @type {Map<number, SVGGElement>} by box */
     this.groups = new Map()
+    /** @type {Map<number, SVGGElement>} by box */
+    this.pills = new Map()
     /** @type {Map<string, SVGPathElement>} by edge */
     this.lines = new Map()
 
@@ -122,6 +126,7 @@ export class Diagram {
     this.selection = d3select(/** @type {Element} */ (this.svg)).call(this.zoom).on("dblclick.zoom", null)
     this.listen()
     this.take(net, true)
+    this.seen = this.size()
     this.start()
     this.observer = new ResizeObserver(() => this.resized())
     this.observer.observe(element)
@@ -329,6 +334,7 @@ export class Diagram {
     const before = this.state
     this.net = net
     this.measured = ""
+    this.memory.clear()
     this.structure = new Structure(net)
     const closed = this.structure.frames.filter((f) => (known.has(f.key) ? before.closed.has(f.key) : this.startFolded))
     this.state = { closed: new Set(closed.map((f) => f.key)), shown: before.shown }
@@ -354,12 +360,20 @@ export class Diagram {
     this.placed = place(
       this.structure,
       this.scene,
+      this.state,
       {
         sizeOf: (box) => cellSize(cells[box], direction),
-        leaves: (box, top) => pillAt(cells[box], top, direction),
+        tops: (box) => cells[box].pills.length,
+        feeds: (box) => this.net.boxes[box].category === "data",
+        leaves: (box, order, top) => pillAt(cells[box], order, top, direction),
+        like: (box) => {
+          const { width, height, pills } = cells[box]
+          return `${width} ${height} ${pills.map((p) => p.width)} ${this.net.boxes[box].category === "data"}`
+        },
         headWidth,
       },
       direction,
+      this.memory,
     )
     for (const [box, rect] of this.placed.boxes) Object.assign(rect, { width: cells[box].width, height: cells[box].height })
     this.draw()
@@ -399,9 +413,12 @@ export class Diagram {
     const { net, scene, placed, direction } = this
     const hadFocus = this.svg.contains(document.activeElement)
     this.groups = new Map()
+    this.pills = new Map()
     this.lines = new Map()
     const frames = s("g")
-    for (const frame of scene.frames) frames.append(drawFrame(frame, this.state, rect(placed.frames, frame)))
+    for (const frame of scene.frames) {
+      frames.append(drawFrame(frame, this.state, rect(placed.frames, frame), placed.lines.get(frame) ?? []))
+    }
     const edges = s("g")
     for (const edge of scene.edges) {
       const points = placed.edges.get(edge.key) ?? []
@@ -415,7 +432,9 @@ export class Diagram {
       const g = drawBox(net.boxes[box], box, this.firstLayer[box], rect(placed.boxes, box))
       this.groups.set(box, g)
       boxes.append(g)
-      pills.append(drawPills(this.cells[box], rect(placed.boxes, box), direction))
+      const leaving = drawPills(this.cells[box], rect(placed.boxes, box), placed.orders.get(box) ?? [], direction)
+      this.pills.set(box, leaving)
+      pills.append(leaving)
       if (this.hits.has(box)) g.classList.add("hit")
     }
     this.world.replaceChildren(frames, edges, pills, boxes)
@@ -430,6 +449,7 @@ export class Diagram {
   paint() {
     const paint = painter(this.net, this.colour, this.theme)
     const heat = this.colour !== "kind"
+    this.world.classList.toggle("heat", heat)
     for (const [box, g] of this.groups) {
       for (const fill of g.querySelectorAll(".fill")) {
         const { member } = this.layers[Number(fill.getAttribute("data-layer"))]
@@ -525,8 +545,26 @@ export class Diagram {
     this.tell("zoom", t.k)
   }
 
+  /** What lies in the middle of the view stays there. */
   resized() {
+    const { width, height } = this.size()
+    const before = this.seen
+    this.seen = { width, height }
+    if (width === before.width && height === before.height) return
+    const t = this.transform()
+    const [x, y] = [t.x + (width - before.width) / 2, t.y + (height > before.height ? 0 : Math.min(0, this.focusShift(t, height)))]
+    this.selection.call(this.zoom.transform, zoomIdentity.translate(x, y).scale(t.k))
     this.strip.draw(this)
+  }
+
+  /**
+   * How far up the selected box must move to be seen in a view of this height.
+   * @param {import("d3-zoom").ZoomTransform} t
+   * @param {number} height
+   */
+  focusShift(t, height) {
+    const found = this.selected && this.placed.boxes.get(this.selected.box)
+    return found ? height - 24 - t.applyY(found.y + found.height) : 0
   }
 
   listen() {
@@ -589,7 +627,9 @@ export class Diagram {
     const up = on ? this.wiring.reach(box, "up") : null
     const down = on ? this.wiring.reach(box, "down") : null
     for (const [other, g] of this.groups) {
-      g.classList.toggle("on", other === box || !!up?.boxes.has(other) || !!down?.boxes.has(other))
+      const near = other === box || !!up?.boxes.has(other) || !!down?.boxes.has(other)
+      g.classList.toggle("on", near)
+      this.pills.get(other)?.classList.toggle("on", near)
     }
     for (const [key, line] of this.lines) {
       line.classList.toggle("up", !!up?.edges.has(key))

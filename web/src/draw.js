@@ -18,6 +18,7 @@ const TITLE = { size: 13, weight: 600 }
 const TEXT = { size: 11, weight: 400 }
 const TYPE = { size: 11, weight: 500 }
 const SHAPE = { size: 10.5, weight: 400 }
+const TIMES = { size: 11.5, weight: 600 }
 const STEM = 5 // the line between a card and a pill
 const PILL = 16
 const PILL_PAD = 12
@@ -25,6 +26,8 @@ const PILL_GAP = 8
 export const HEAD = 42
 export const ROW = 19
 const PAD = 13
+/** @type {Record<string, number>} */
+const CORNERS = { data: 15, combine: 12 }
 const WIDEST = 264
 const NARROWEST = 112
 
@@ -78,14 +81,16 @@ export function cellSize({ width, height, pills }, direction) {
 /**
  * Where the middle of a pill lies, across the flow, from the cell's corner.
  * @param {Cell} cell
+ * @param {number[]} order   of the pills; empty: as the net has them
  * @param {number} top
  * @param {Direction} direction
  */
-export function pillAt({ width, height, pills }, top, direction) {
-  if (direction === "LR") return (height / pills.length) * (top + 0.5)
+export function pillAt({ width, height, pills }, order, top, direction) {
+  const place = order.length ? order.indexOf(top) : top
+  if (direction === "LR") return (height / pills.length) * (place + 0.5)
   const spare = (width - pills.reduce((sum, p) => sum + p.width, 0)) / pills.length
   let at = spare / 2
-  for (let i = 0; i < top; i++) at += pills[i].width + spare
+  for (let i = 0; i < place; i++) at += pills[order[i] ?? i].width + spare
   return at + pills[top].width / 2
 }
 
@@ -103,11 +108,11 @@ function briefWidth({ type, brief }) {
 export function drawBox(box, index, firstLayer, rect) {
   const [first, ...rest] = box.members
   const room = rect.width - 2 * PAD
-  const kind = box.loss ? "loss" : box.category === "data" ? "data" : ""
+  const cut = box.loss || box.category === "loss"
   const fault = box.members.find((m) => m.fault)
-  const radius = kind === "data" ? 14 : 7
+  const radius = cut ? 9 : (CORNERS[box.category] ?? 7)
   const g = s("g", {
-    class: `box ${kind}${fault ? " opaque" : ""}`,
+    class: `box${box.loss ? " loss" : ""}${fault ? " opaque" : ""}`,
     transform: `translate(${rect.x},${rect.y})`,
     "data-box": index,
     "data-layer": firstLayer,
@@ -118,16 +123,16 @@ export function drawBox(box, index, firstLayer, rect) {
   g.append(
     s("title", null, tooltip(box)),
     s("rect", { class: "ring", x: -4, y: -4, width: rect.width + 8, height: rect.height + 8, rx: radius + 4 }),
-    s("path", { class: "fill", "data-layer": firstLayer, d: rounded(0, HEAD, rect.width, radius, rest.length ? 0 : radius) }),
+    s("path", { class: "fill", "data-layer": firstLayer, d: band(0, HEAD, rect.width, radius, rest.length ? 0 : radius, cut) }),
     ...rest.flatMap((_, i) => [
       s("path", {
         class: "fill",
         "data-layer": firstLayer + 1 + i,
-        d: rounded(HEAD + ROW * i, ROW, rect.width, 0, i === rest.length - 1 ? radius : 0),
+        d: band(HEAD + ROW * i, ROW, rect.width, 0, i === rest.length - 1 ? radius : 0, cut),
       }),
       s("path", { class: "rule", d: `M0,${HEAD + ROW * i}h${rect.width}` }),
     ]),
-    s("rect", { class: "card", width: rect.width, height: rect.height, rx: radius }),
+    s("path", { class: "card", d: band(0, rect.height, rect.width, radius, radius, cut) }),
     s("text", { class: "name", x: PAD, y: 18 }, fit(first.name, TITLE, room)),
     line(first, 33, room),
   )
@@ -140,20 +145,22 @@ export function drawBox(box, index, firstLayer, rect) {
 }
 
 /**
- * A rectangle from the left rim, with rounded corners above and below.
+ * A rectangle from the left rim, with round or cut corners above and below.
  * @param {number} y
  * @param {number} height
  * @param {number} w
  * @param {number} above
  * @param {number} below
+ * @param {boolean} cut
  */
-function rounded(y, height, w, above, below) {
+function band(y, height, w, above, below, cut) {
   const [p, q] = [above, below]
+  const turn = (/** @type {number} */ r, /** @type {number} */ dx, /** @type {number} */ dy) =>
+    r ? (cut ? `l${dx},${dy}` : `a${r},${r} 0 0 1 ${dx},${dy}`) : ""
   const down = height - p - q
   return (
-    `M${p},${y}h${w - 2 * p}${p ? `a${p},${p} 0 0 1 ${p},${p}` : ""}v${down}` +
-    `${q ? `a${q},${q} 0 0 1 ${-q},${q}` : ""}h${2 * q - w}${q ? `a${q},${q} 0 0 1 ${-q},${-q}` : ""}v${-down}` +
-    `${p ? `a${p},${p} 0 0 1 ${p},${-p}` : ""}z`
+    `M${p},${y}h${w - 2 * p}${turn(p, p, p)}v${down}${turn(q, -q, q)}` +
+    `h${2 * q - w}${turn(q, -q, -q)}v${-down}${turn(p, p, -p)}z`
   )
 }
 
@@ -203,7 +210,7 @@ export function frameTitle(frame, state) {
 }
 
 /**
- * How much room a frame's head wants; so much that the line into its middle does not cross the words.
+ * How wide a frame must be, so that its head has room beside the line that comes in.
  * @param {Frame} frame
  */
 export function headWidth(frame) {
@@ -212,52 +219,72 @@ export function headWidth(frame) {
 
 /** @param {Frame} frame */
 function buttonsWidth(frame) {
-  return width(`× ${frame.fold.copies.length}`, TITLE) + 62
+  return chipWidth(frame) + 42
+}
+
+/** @param {Frame} frame */
+function chipWidth(frame) {
+  return Math.ceil(width(`× ${frame.fold.copies.length}`, TIMES)) + 30
 }
 
 /**
  * @param {Frame} frame
  * @param {import("./scene.js").FoldState} state
  * @param {Rect} rect
+ * @param {number[]} lines    where lines come in at its upper side, from its left
  */
-export function drawFrame(frame, state, rect) {
+export function drawFrame(frame, state, rect, lines) {
   const { copies } = frame.fold
   const closed = state.closed.has(frame.key)
-  const g = s("g", { class: `frame ${closed ? "closed" : "open"}`, transform: `translate(${rect.x},${rect.y})` })
-  if (closed) {
-    for (const d of [8, 4]) {
-      g.append(s("path", { class: "sheet", d: sheet(rect.width, rect.height, d) }))
-    }
-  }
-  g.append(s("rect", { class: "rim", width: rect.width, height: rect.height, rx: 12 }))
-  const times = `× ${copies.length}`
-  const room = buttonsWidth(frame)
   const at = shownCopy(frame, state)
-  g.append(
-    s(
-      "g",
-      { class: "fold-buttons", transform: "translate(10,8)" },
-      button(`fold:${frame.key}`, closed ? "Unfold" : "Fold", 0, room - 40, [
-        s("rect", { class: "chip", width: room - 40, height: 18, rx: 9 }),
-        s("path", { class: "sign", d: closed ? "M9.5,5v8M5.5,9h8" : "M5.5,9h8" }),
-        s("text", { x: 19, y: 13, class: "times" }, times),
-      ]),
-      closed && [
-        button(`back:${frame.key}`, "Previous copy", room - 36, 16, [s("path", { class: "sign", d: "M9.5,5 6,9l3.5,4" })], at === 0),
-        button(`next:${frame.key}`, "Next copy", room - 19, 16, [s("path", { class: "sign", d: "M6,5l3.5,4L6,13" })], at === copies.length - 1),
-      ],
-    ),
-  )
-  const left = rect.width / 2 - 14
   const title = frameTitle(frame, state)
-  const start = room + 14
-  const free = rect.width - start - 12
-  // The middle belongs to the line that comes in: the title stands right of it, where there is room.
-  if (free > left && left > 60) {
-    g.append(s("text", { class: "frame-name", x: rect.width - 12, y: 20, "text-anchor": "end" }, fit(title, TEXT, left - 10)))
-  }
+  const g = s("g", { class: `frame ${closed ? "closed" : "open"}`, transform: `translate(${rect.x},${rect.y})` })
   g.append(s("title", null, `${title}\n${closed ? `copy ${at + 1} of ${copies.length}` : `${copies.length} copies`}`))
+  if (closed) g.append(...[8, 4].map((d) => s("path", { class: "sheet", d: sheet(rect.width, rect.height, d) })))
+  g.append(s("rect", { class: "rim", width: rect.width, height: rect.height, rx: 12 }))
+
+  const [from, to] = widestGap(rect.width, lines)
+  const chip = chipWidth(frame)
+  const buttons = closed ? chip + 42 : chip
+  const right = from > rect.width - to // the head stands at the end of the gap that lies at a corner
+  const x = right ? to - buttons : from
+  const head = s("g", { class: "fold-buttons", transform: `translate(${x},8)` })
+  head.append(
+    button(`fold:${frame.key}`, closed ? "Unfold" : "Fold", 0, chip, [
+      s("rect", { class: "chip", width: chip, height: 18, rx: 9 }),
+      s("path", { class: "sign", d: closed ? "M11,5.5v7M7.5,9h7" : "M7.5,9h7" }),
+      s("text", { x: 20, y: 13, class: "times" }, `× ${copies.length}`),
+    ]),
+  )
+  if (closed) {
+    head.append(
+      button(`back:${frame.key}`, "Previous copy", chip + 4, 18, [s("path", { class: "sign", d: "M11,5 7.5,9l3.5,4" })], at === 0),
+      button(`next:${frame.key}`, "Next copy", chip + 23, 18, [s("path", { class: "sign", d: "M7.5,5 11,9 7.5,13" })], at === copies.length - 1),
+    )
+  }
+  g.append(head)
+  const room = to - from - buttons - 12
+  if (room > 36) {
+    const place = right ? { x: x - 9, "text-anchor": "end" } : { x: x + buttons + 9 }
+    g.append(s("text", { class: "frame-name", y: 21, ...place }, fit(title, TEXT, room)))
+  }
   return g
+}
+
+/**
+ * The widest part of a frame's upper side that no line crosses.
+ * @param {number} w
+ * @param {number[]} lines
+ * @returns {[number, number]}
+ */
+function widestGap(w, lines) {
+  const stops = [4, ...lines.toSorted((a, b) => a - b), w - 4]
+  /** @type {[number, number]} */
+  let best = [0, 0]
+  for (let i = 0; i + 1 < stops.length; i++) {
+    if (stops[i + 1] - stops[i] > best[1] - best[0] + 0.5) best = [stops[i], stops[i + 1]]
+  }
+  return [best[0] + 8, best[1] - 8]
 }
 
 /**
@@ -300,12 +327,13 @@ export function drawEdge(edge, points, direction) {
  * What leaves a box: on a short line, a pill with the shape; outlined where nobody in the net reads it.
  * @param {Cell} cell
  * @param {Rect} rect   of the card
+ * @param {number[]} order
  * @param {Direction} direction
  */
-export function drawPills(cell, rect, direction) {
+export function drawPills(cell, rect, order, direction) {
   const g = s("g", { class: "pills", "aria-hidden": "true" })
   cell.pills.forEach((pill, top) => {
-    const at = pillAt(cell, top, direction)
+    const at = pillAt(cell, order, top, direction)
     if (direction === "TB") {
       const x = rect.x + at
       const y = rect.y + rect.height
@@ -320,7 +348,7 @@ export function drawPills(cell, rect, direction) {
       const end = cell.pills.reduce((most, p) => Math.max(most, p.width), 0) - pill.width
       g.append(
         s("path", { class: "stem", d: `M${x},${y}h${STEM}` }),
-        end > 0.5 && s("path", { class: "stem", d: `M${x + STEM + pill.width},${y}h${end}` }),
+        s("path", { class: "stem", d: `M${x + STEM + pill.width},${y}h${end}` }),
         s("rect", { class: pill.output ? "pill output" : "pill", x: x + STEM, y: y - PILL / 2, width: pill.width, height: PILL, rx: PILL / 2 }),
         s("text", { class: "shape", x: x + STEM + pill.width / 2, y: y + 3.5, "text-anchor": "middle" }, pill.text, pill.text === pill.full ? null : s("title", null, pill.full)),
       )

@@ -14,7 +14,7 @@ import { NetView, tool } from "./editor/netview.js"
 import { layers as layersOf, valueOf } from "./editor/outline.js"
 import { ProblemList, mark, placed } from "./editor/problems.js"
 import { TextPane } from "./editor/text.js"
-import { ask, download, menu, notice, splitter } from "./editor/ui.js"
+import { ask, download, keep, kept, menu, notice, splitter } from "./editor/ui.js"
 
 /** @typedef {import("./types.js").Net} Net */
 /** @typedef {import("./editor/follow.js").Answer} Answer */
@@ -42,7 +42,7 @@ const KEYS = [
  */
 function start(api, begin) {
   const root = document.documentElement
-  const stored = localStorage.getItem("netcompiler-theme")
+  const stored = kept("localStorage", "netcompiler-theme")
   const dark = stored ? stored === "dark" : matchMedia("(prefers-color-scheme: dark)").matches
   root.dataset.theme = dark ? "dark" : "light"
 
@@ -65,7 +65,7 @@ function start(api, begin) {
   const place = h("span", { class: "place" })
   const given = h("span", { class: "given" })
   const health = h("span", { class: "health", role: "status" })
-  const left = h("section", { class: "left", "aria-label": "Text" }, banner, textBox, problems.root, h("footer", { class: "status" }, place, given, health, problems.spoken))
+  const left = h("section", { class: "left", "aria-label": "Text" }, banner, textBox, problems.list, h("footer", { class: "status" }, problems.button, given, health, place, problems.spoken))
   const bar = h("div", { class: "splitter", role: "separator", tabindex: 0, "aria-label": "Width of the text", "aria-orientation": "vertical", "aria-valuemin": 15, "aria-valuemax": 85 })
   const right = h("section", { class: "right", "aria-label": "Diagram and figures" })
   const panes = h("main", { class: "panes" }, left, bar, right)
@@ -173,18 +173,32 @@ function start(api, begin) {
     const broken = !answer.readable || answer.net === null
     if (answer.net && (answer.readable || !view.net || fresh)) {
       answer.net.text = doc.toString()
-      view.show(answer.net, "The net is empty. Type layer, or start from one of the presets.", { fresh })
+      view.show(answer.net, welcome(), { fresh })
       fresh = false
       starts = view.layers.map(({ member }) => (member.lines ? moved(doc.line(Math.min(member.lines[0], doc.lines)).from) : -1))
       shapes.clear()
       for (const { member } of view.layers) for (const top of member.tops) shapes.set(top.blob, dims(top.shape))
       sync()
     } else if (answer.net === null && (kind === "solver" || fresh)) {
-      view.show(null, kind === "solver" ? "These are a solver's settings: there is no net to draw." : "There is nothing to draw yet: see the problems below the text.")
+      const why = kind === "solver" ? "These are a solver's settings: there is no net to draw." : "There is no net to draw yet: see the problems below the text."
+      view.show(null, [h("p", null, why)])
     }
     const first = answer.problems.find((p) => p.severity === "error")
     view.keep(broken && view.net ? `As it was before the fault${first?.line ? ` in line ${first.line}` : ""}` : "")
     document.body.dataset.answered = String(Number(document.body.dataset.answered ?? 0) + 1)
+  }
+
+  /** Where to begin. */
+  function welcome() {
+    const links = (/** @type {string} */ title, /** @type {string[]} */ names, /** @type {(name: string) => void} */ act) =>
+      names.length > 0 &&
+      h("div", null, h("p", null, title), h("ul", null, names.map((one) => h("li", null, h("button", { type: "button", class: "link", onclick: () => act(one) }, one)))))
+    const own = begin.only ? [] : begin.files.slice(0, 10)
+    return [
+      h("p", null, "There is no layer yet. Type ", h("code", null, "layer"), ", or the type of one."),
+      links("Open a file of this folder", own, (one) => void files.open(one)),
+      links("Start from a published net", begin.presets, (one) => void files.preset(one)),
+    ].filter((part) => part !== false)
   }
 
   /** @param {Fault | null} fault */
@@ -196,7 +210,9 @@ function start(api, begin) {
   /** Select in the diagram what the cursor is in. */
   function sync() {
     const layer = text.layer()
-    view.select(layer ? indexOf(layer) : null)
+    const line = text.doc.lineAt(text.view.state.selection.main.head)
+    const here = starts.findIndex((at) => line.from <= at && at <= line.to) // such as an old net's input
+    view.select(layer ? indexOf(layer) : here < 0 ? null : here)
   }
 
   /**
@@ -260,7 +276,7 @@ function start(api, begin) {
   /** @param {boolean} on */
   function wear(on) {
     root.dataset.theme = on ? "dark" : "light"
-    localStorage.setItem("netcompiler-theme", on ? "dark" : "light")
+    keep("localStorage", "netcompiler-theme", on ? "dark" : "light")
     text.wear(on)
     view.wear(on ? "dark" : "light")
   }
@@ -331,6 +347,7 @@ function start(api, begin) {
     void ask("Keys", [h("dl", { class: "keys" }, keys), h("p", { class: "quiet" }, `netcompiler ${begin.version}, ${begin.folder}`)], [{ label: "Close", value: "" }])
   }
 
+  text.wear(dark)
   showGiven()
   if (begin.only) void files.open(begin.only)
   else files.take(null, "untitled.prototxt", { text: "", version: "" })

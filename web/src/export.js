@@ -39,6 +39,7 @@ export function svgOf(diagram) {
   clone.setAttribute("height", String(t))
   clone.setAttribute("viewBox", `0 0 ${w} ${t}`)
   clone.setAttribute("font-family", FAMILY)
+  for (const id of ["nc-arrow-up", "nc-arrow-down"]) clone.querySelector(`#${id}`)?.remove()
   const world = /** @type {SVGGElement} */ (clone.querySelector("[data-world]"))
   world.removeAttribute("data-world")
   world.setAttribute("transform", `translate(${(w - width) / 2 - x},${MARGIN + LEGEND - y})`)
@@ -100,7 +101,7 @@ function legend(diagram) {
   }
   for (const { label, fill, stroke } of entries) {
     g.append(s("rect", { x: at, y: 0, width: 11, height: 11, rx: 3, fill, stroke }), s("text", { x: at + 16, y: 10 }, label))
-    at += textWidth(label, font) + 32
+    at += Math.ceil(textWidth(label, font)) + 32
   }
   return g
 }

@@ -167,13 +167,13 @@ export class Inspector {
       .map((figure) => {
         const value = member.figures[figure.key]
         const total = totals[figure.key]
-        const share = typeof value === "number" && total ? value / total : null
+        const share = typeof value === "number" && total && figure.unit !== "ratio" ? value / total : null
         return h(
           "tr",
           { title: figure.help },
           h("th", { scope: "row" }, figure.label),
-          h("td", { class: "number", title: full(figure, value) }, short(figure, value)),
-          share === null ? h("td", { class: "share" }) : h("td", { class: "share" }, bar(share), h("span", null, percent(share, 1))),
+          h("td", { class: "number", title: full(figure, value), colspan: share === null ? 2 : null }, short(figure, value)),
+          share === null ? null : h("td", { class: "share" }, bar(share), h("span", null, percent(share, 1))),
         )
       })
     return rows.length ? section("Figures", h("table", { class: "figures" }, h("tbody", null, rows))) : null
@@ -242,7 +242,7 @@ export class Inspector {
       h(
         "div",
         { class: "totals" },
-        big.map((f) => h("div", { title: `${full(f, net.totals[f.key])}: ${f.help}` }, h("b", null, short(f, net.totals[f.key])), h("span", null, f.label))),
+        big.map((f) => h("div", { title: `${full(f, net.totals[f.key])}: ${f.help}` }, h("b", null, `${net.totals.unknown ? "≥ " : ""}${short(f, net.totals[f.key])}`), h("span", null, f.label))),
       ),
       this.ends("Inputs", (box) => box.members[0].bottoms.length === 0, false),
       this.ends("Outputs", () => true, true),
@@ -258,8 +258,15 @@ export class Inspector {
       h(
         "ul",
         null,
-        this.net.faults.map(({ what, line }) =>
-          h("li", null, line !== null && this.net.text ? h("button", { type: "button", class: "link", onclick: () => this.goToLine(line) }, `line ${line}`) : null, h("pre", null, what)),
+        this.net.faults.map(({ what, layer, more, line }) =>
+          h(
+            "li",
+            null,
+            line !== null && this.net.text ? h("button", { type: "button", class: "link", onclick: () => this.goToLine(line) }, `line ${line}`) : null,
+            layer ? h("b", null, layer) : null,
+            h("p", null, what),
+            more.map(([word, text]) => h("p", { class: "more" }, `${word}: ${text}`)),
+          ),
         ),
       ),
     )

@@ -32,7 +32,7 @@ function start(net) {
   root.dataset.theme = storedTheme() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")
   const theme = () => /** @type {"light" | "dark"} */ (root.dataset.theme)
 
-  const main = h("main", null, source, h("div", { class: "middle" }, canvas, table), details)
+  const main = h("main", null, h("div", { class: "middle" }, source, canvas, details), table)
   const header = h("header", { class: "top" })
   document.body.append(header, main, help, live)
 
@@ -136,17 +136,26 @@ function start(net) {
     act()
     event.preventDefault()
   })
+  let tableWas = false
+  let themeWas = theme()
   addEventListener("beforeprint", () => {
+    tableWas = !table.hasAttribute("hidden")
     show(table, true)
+    figures?.all()
     const { x, y, width, height } = diagram.placed.bounds
-    diagram.svg.setAttribute("viewBox", `${x - 16} ${y - 16} ${width + 32} ${height + 32}`)
+    diagram.svg.setAttribute("viewBox", `${x - 16} ${y - 80} ${width + 32} ${height + 96}`) // the head stands above
+    diagram.svg.style.width = `${Math.ceil(0.8 * (width + 32))}px`
     diagram.world.removeAttribute("transform")
+    themeWas = theme()
     root.dataset.theme = "light"
     diagram.wear("light")
   })
   addEventListener("afterprint", () => {
+    show(table, tableWas)
     diagram.svg.removeAttribute("viewBox")
-    wear(storedTheme() ?? "light")
+    diagram.svg.style.width = ""
+    root.dataset.theme = themeWas
+    diagram.wear(theme())
     diagram.moved(diagram.transform())
   })
 
@@ -180,6 +189,8 @@ function start(net) {
       figures.select(diagram.selected)
     }
     if (on && pane === source) text?.select(diagram.selected)
+    if (pane === details) showLegend()
+    if (pane === source) root.dataset.source = on ? "shown" : "hidden"
     toggles[/** @type {"source"} */ (pane.id)].setAttribute("aria-pressed", String(on))
   }
 
@@ -192,7 +203,7 @@ function start(net) {
   function paint(key) {
     colour.value = key
     diagram.colourBy(key)
-    drawLegend(legend, diagram)
+    showLegend()
     live.textContent = colour.selectedOptions[0]?.textContent ?? ""
   }
 
@@ -205,8 +216,14 @@ function start(net) {
       // a page from a file may have no storage
     }
     diagram.wear(name)
-    drawLegend(legend, diagram)
+    showLegend()
     inspector.select(diagram.selected)
+  }
+
+  /** The details tell of the kinds by themselves. */
+  function showLegend() {
+    drawLegend(legend, diagram)
+    legend.hidden = diagram.colour === "kind" && !details.hasAttribute("hidden")
   }
 
   function turn() {
@@ -256,7 +273,7 @@ function sums(net) {
   const parts = [plural(net.totals.layers, "layer")]
   for (const figure of net.figures) {
     const total = net.totals[figure.key]
-    if (["params", "macs"].includes(figure.key) && total !== undefined) parts.push(`${short(figure, total)} ${figure.key === "macs" ? "MACs" : "parameters"}`)
+    if (["params", "macs"].includes(figure.key) && total !== undefined) parts.push(`${net.totals.unknown ? "≥ " : ""}${short(figure, total)} ${figure.key === "macs" ? "MACs" : "parameters"}`)
   }
   return parts.join(" · ")
 }

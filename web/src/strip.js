@@ -64,6 +64,7 @@ export class Strip {
     const room = upright ? this.canvas.width - 2 * inset : this.canvas.height - 2 * inset
     const sx = upright ? room / Math.max(w, 1) : this.canvas.width / Math.max(w, 1)
     const sy = upright ? this.canvas.height / Math.max(t, 1) : room / Math.max(t, 1)
+    context.globalAlpha = diagram.colour === "kind" ? 0.7 : 1
     for (const [box, q] of placed.boxes) {
       const members = net.boxes[box].members.length
       const left = (q.x - x) * sx + (upright ? inset : 0)

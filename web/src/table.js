@@ -13,10 +13,13 @@ import { dims } from "./format.js"
  * @property {string} label
  * @property {string} help
  * @property {boolean} number
+ * @property {string} kind     for its width
  * @property {(layer: Layer) => string | number | undefined} value   what is sorted by
  * @property {(layer: Layer) => string} text
  * @property {Figure} [figure]
  */
+
+const ROWS = 150 // that are laid at once
 
 export class Table {
   /**
@@ -29,8 +32,11 @@ export class Table {
     this.layers = layers
     this.columns = columnsOf(net, layers)
     this.sorted = { column: -1, down: false }
-    /** @type {HTMLTableRowElement[]} by layer */
-    this.rows = layers.map((layer) => this.row(layer))
+    /** @type {HTMLTableRowElement[]} by layer; made when they are needed */
+    this.rows = []
+    /** @type {Layer[]} */
+    this.order = layers
+    this.laid = 0 // how many of them are in the table
     this.heads = this.columns.map((column, i) =>
       h(
         "th",
@@ -38,7 +44,7 @@ export class Table {
         h("button", { type: "button", onclick: () => this.sort(i) }, column.label, h("span", { class: "way", "aria-hidden": "true" })),
       ),
     )
-    this.body = h("tbody", null, this.rows)
+    this.body = h("tbody")
     const total = h(
       "tr",
       null,
@@ -51,27 +57,64 @@ export class Table {
     element.replaceChildren(
       h(
         "table",
-        null,
+        { "aria-rowcount": layers.length + 2 },
         h("caption", { class: "unseen" }, `Figures of the layers of ${net.name || "the net"}`),
+        h("colgroup", null, this.columns.map(({ kind }) => h("col", { class: kind }))),
         h("thead", null, h("tr", null, this.heads)),
         this.body,
         h("tfoot", null, total),
       ),
     )
+    this.lay(layers)
     this.body.addEventListener("click", (event) => {
       const row = event.target instanceof Element && event.target.closest("tr")
       if (row) choose(Number(row.dataset.layer))
     })
   }
 
+  /**
+   * Show the layers in this order: those that are seen at once, the others when there is time.
+   * @param {Layer[]} order
+   */
+  lay(order) {
+    this.order = order
+    this.laid = 0
+    this.body.replaceChildren()
+    this.more(order, ROWS)
+  }
+
+  /**
+   * @param {Layer[]} order
+   * @param {number} count
+   */
+  more(order, count) {
+    if (order !== this.order || this.laid >= order.length) return
+    const next = order.slice(this.laid, this.laid + count)
+    this.laid += next.length
+    this.body.append(...next.map((layer) => this.row(layer)))
+    setTimeout(() => this.more(order, ROWS), 30)
+  }
+
+  /** Lay all rows now. */
+  all() {
+    this.more(this.order, Infinity)
+  }
+
   /** @param {Layer} layer */
   row(layer) {
+    this.rows[layer.index] ??= this.made(layer)
+    return this.rows[layer.index]
+  }
+
+  /** @param {Layer} layer */
+  made(layer) {
     return h(
       "tr",
       { "data-layer": layer.index },
       this.columns.map((column, i) => {
         const props = { class: column.number ? "number" : null, title: column.figure ? full(column.figure, layer.member.figures[column.figure.key]) : null }
         const text = column.text(layer)
+        if (!column.figure && text.length > 12) props.title = text
         return i ? h("td", props, text) : h("th", { ...props, scope: "row" }, h("button", { type: "button" }, text || "(no name)"))
       }),
     )
@@ -91,7 +134,7 @@ export class Table {
       const sign = this.sorted.down ? -1 : 1
       order.sort((p, q) => compare(value(p), value(q), sign) || p.index - q.index)
     }
-    this.body.replaceChildren(...order.map((layer) => this.rows[layer.index]))
+    this.lay(order)
     this.heads.forEach((head, k) => {
       head.setAttribute("aria-sort", k !== this.sorted.column ? "none" : this.sorted.down ? "descending" : "ascending")
     })
@@ -100,7 +143,8 @@ export class Table {
   /** @param {Layer | null} layer */
   select(layer) {
     this.body.querySelector(".selected")?.classList.remove("selected")
-    const row = layer && this.rows[layer.index]
+    if (layer && this.order.indexOf(layer) >= this.laid) this.all()
+    const row = layer && this.row(layer)
     row?.classList.add("selected")
     if (row?.offsetParent) row.scrollIntoView({ block: "nearest" })
   }
@@ -114,10 +158,11 @@ export class Table {
 function columnsOf(net, layers) {
   /** @type {Column[]} */
   const columns = [
-    { label: "Layer", help: "its name", number: false, value: (l) => l.member.name, text: (l) => l.member.name },
-    { label: "Type", help: "Caffe's layer type", number: false, value: (l) => l.member.type, text: (l) => l.member.type },
+    { label: "Layer", help: "its name", kind: "name", number: false, value: (l) => l.member.name, text: (l) => l.member.name },
+    { label: "Type", help: "Caffe's layer type", kind: "type", number: false, value: (l) => l.member.type, text: (l) => l.member.type },
     {
       label: "Output",
+      kind: "shape",
       help: "the shape of each top; sorted by how many values they hold",
       number: false,
       value: (l) => l.member.tops.reduce((sum, { shape }) => sum + (shape ?? []).reduce((p, d) => p * d, shape ? 1 : 0), 0),
@@ -130,6 +175,7 @@ function columnsOf(net, layers) {
       label: figure.label,
       help: figure.help,
       number: true,
+      kind: "figure",
       figure,
       value: (l) => l.member.figures[figure.key],
       text: (l) => {
@@ -140,7 +186,7 @@ function columnsOf(net, layers) {
   }
   if (layers.some((l) => l.member.lines)) {
     const line = (/** @type {Layer} */ l) => l.member.lines?.[0]
-    columns.push({ label: "Line", help: "where it is written", number: true, value: line, text: (l) => String(line(l) ?? "") })
+    columns.push({ label: "Line", help: "where it is written", kind: "line", number: true, value: line, text: (l) => String(line(l) ?? "") })
   }
   return columns
 }

@@ -83,6 +83,10 @@
  *
  * @typedef {{fill: string, stroke: string}} Paint
  *
- * @typedef {{what: string, line: number | null}} Fault
+ * @typedef {object} Fault
+ * @property {string} what
+ * @property {string} layer
+ * @property {[string, string][]} more   what was expected, what was found, what to try
+ * @property {number | null} line
  */
 export {}

@@ -1,5 +1,7 @@
 /** What the page asks of its server, netcompiler/serve/server.py. */
 
+import { keep, kept } from "./ui.js"
+
 /**
  * What went wrong with a request. status 0: the server did not answer.
  */
@@ -31,11 +33,11 @@ export class Api {
    */
   static async enter() {
     const given = new URLSearchParams(location.hash.slice(1))
-    const api = new Api(given.get("token") ?? sessionStorage.getItem(KEY) ?? "")
+    const api = new Api(given.get("token") ?? kept("sessionStorage", KEY) ?? "")
     history.replaceState(null, "", location.pathname)
     const visit = given.get("visit")
     if (visit) api.token = (await api.post("enter", { visit })).token
-    sessionStorage.setItem(KEY, api.token)
+    keep("sessionStorage", KEY, api.token)
     return api
   }
 

@@ -12,7 +12,7 @@ import { prototxt } from "./language.js"
  * @returns {{root: HTMLElement, destroy: () => void}}
  */
 export function compare(theirs, mine) {
-  const root = h("div", { class: "compare" })
+  const root = h("div", { class: "compare", tabindex: 0, role: "group", "aria-label": "Both texts" })
   const nonce = document.querySelector('meta[name="nonce"]')?.getAttribute("content") ?? ""
   const side = (/** @type {string} */ label) => [
     prototxt(),

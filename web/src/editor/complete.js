@@ -106,7 +106,7 @@ function fieldOptions(here, fields, root, vocabulary) {
   const present = new Set([...here.values, ...here.messages].map((f) => f.name))
   const options = Object.entries(fields)
     .filter(([name, field]) => field.repeated || !present.has(name))
-    .map(([name, field]) => fieldOption(name, field, layer ? boostIn(name, layer) : 0))
+    .map(([name, field], i) => fieldOption(name, field, (layer ? boostIn(name, layer) : 0) - Math.min(i, 90) / 10))
   if (here === root && fields.layer) options.push(...layerOptions(root, vocabulary))
   return options
 }
@@ -202,7 +202,7 @@ function layerText(kind, layer, blob, count) {
   const name = `${kind.toLowerCase()}${count + 1}`
   const lines = [`name: "\${1:${name}}"`, `type: "${kind}"`]
   for (let i = 0; i < layer.bottoms[0]; i++) lines.push(`bottom: "\${${i + 2}:${blob || "data"}}"`)
-  for (let i = 0; i < layer.tops[0]; i++) lines.push(`top: "\${${i + 12}:${i ? "label" : name}}"`)
+  for (let i = 0; i < layer.tops[0]; i++) lines.push(i ? `top: "\${${i + 12}:label}"` : `top: "\${1:${name}}"`)
   if (layer.needs && layer.settings.length) lines.push(`${layer.settings[0]} {`, "\t${}", "}")
   return ["layer {", ...lines.map((line) => `\t${line}`), "}"].join("\n")
 }
@@ -246,10 +246,11 @@ function valueOptions(value, field, here, root, context, vocabulary, known) {
   const end = pos + rest.length
   const shut = quoted && state.sliceDoc(end, end + 1) === value.text[0]
   const isText = field.type === "text"
+  const done = context.explicit && options.some(({ label }) => label === state.sliceDoc(from, end)) // then offer the others
   return {
     from,
     to: end,
-    validFor: /^[\w./-]*$/,
+    ...(done ? { filter: false } : { validFor: /^[\w./-]*$/ }),
     options: options.map((option) => ({
       ...option,
       apply: (view, completion, start, stop) => {

@@ -215,7 +215,7 @@ export class Files {
         { label: "Save mine as…", value: "as" },
         { label: "Cancel", value: "", plain: true },
       ],
-      { wide: true },
+      { wide: true, focus: root },
     )
     destroy()
     if (answer === "mine") return this.write(path, now.version)

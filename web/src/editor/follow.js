@@ -23,7 +23,7 @@ import { Fault } from "./api.js"
  * @property {Record<string, number[]>} inputs
  */
 
-const REST = 90 // milliseconds without a key, before anything is asked
+const REST = 60 // milliseconds without a key, before anything is asked
 const AGAIN = 1500 // milliseconds, when the server did not answer
 
 export class Follower {
@@ -91,7 +91,7 @@ export class Follower {
     } catch (error) {
       if (!(error instanceof Fault)) throw error
       this.lost(error)
-      if (error.status === 0 || error.status >= 500) this.soon(AGAIN)
+      if (error.status === 0) this.soon(AGAIN)
     } finally {
       this.asking = false
       if (this.stale) this.soon(0)

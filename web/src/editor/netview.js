@@ -13,6 +13,8 @@ import { Table } from "../table.js"
 /** @typedef {import("../diagram.js").Layer} Layer */
 /** @typedef {"diagram" | "table"} Tab */
 
+const TOLD = ["params", "macs", "activation_bytes", "peak_activation_bytes"]
+
 export class NetView {
   /**
    * @param {HTMLElement} root
@@ -77,7 +79,7 @@ export class NetView {
     const stage = h("div", { class: "stage" }, h("div", { class: "middle" }, this.canvas, this.table, this.empty, this.stale), this.details)
     root.append(bar, stage, this.sums, this.spoken)
     this.showTab("diagram")
-    this.show(null, "")
+    this.show(null, [])
   }
 
   /**
@@ -111,19 +113,21 @@ export class NetView {
     this.details.hidden = !on
     this.detailsButton.setAttribute("aria-pressed", String(on))
     this.fill()
+    if (this.diagram?.selected) this.diagram.reveal(this.diagram.selected.box)
   }
 
   /**
-   * Show a net; null: none, for a reason.
+   * Show a net; null: none, and what to say in its place.
    * @param {Net | null} net
-   * @param {string} why
+   * @param {(Node | string)[]} instead
    * @param {{fresh?: boolean}} [how]    fresh: it is of another file than the one before
    */
-  show(net, why, { fresh = false } = {}) {
+  show(net, instead, { fresh = false } = {}) {
     const before = this.net
     this.net = net && net.boxes.length ? net : null
     this.empty.hidden = this.net !== null
-    this.empty.textContent = why
+    this.empty.replaceChildren(...instead)
+    this.root.classList.toggle("is-empty", !this.net)
     this.keep("")
     this.quietly(() => this.draw(before, fresh))
     this.showTab(this.tab)
@@ -251,22 +255,23 @@ export class NetView {
     }
   }
 
-  /** The line of figures: of the selected layer, or of the net. */
+  /** The lines of figures: of the net, and of the selected layer. */
   tell() {
     const { net, diagram } = this
     this.sums.replaceChildren()
     if (!net || !diagram) return
-    const layer = diagram.selected
-    const known = net.figures.filter((f) => f.unit === "count" || f.unit === "bytes")
-    const values = layer ? layer.member.figures : net.totals
-    const parts = known
-      .filter((f) => values[f.key] !== undefined && !(layer && values[f.key] === 0))
-      .map((f) => h("span", { title: f.help }, h("b", null, short(f, values[f.key])), ` ${f.label}`))
-    if (layer) {
-      const { member } = layer
-      const tops = member.tops.map((top) => dims(top.shape)).join(", ")
-      this.sums.append(h("span", { class: "of" }, member.name || member.type), h("span", null, member.type), h("span", null, `→ ${tops || "nothing"}`), ...parts)
-    } else this.sums.append(h("span", { class: "of" }, plural(net.totals.layers, "layer")), ...parts)
+    const parts = (/** @type {Record<string, number | string>} */ values, /** @type {boolean} */ zeros) =>
+      net.figures
+        .filter((f) => TOLD.includes(f.key) && values[f.key] !== undefined && (zeros || values[f.key] !== 0))
+        .map((f) => h("span", { title: f.help }, h("b", null, short(f, values[f.key])), ` ${f.label}`))
+    const layer = diagram.selected?.member
+    const tops = layer?.tops.map((top) => dims(top.shape)).join(", ")
+    this.sums.append(
+      h("div", { class: "of-net" }, h("b", null, plural(net.totals.layers, "layer")), parts(net.totals, true)),
+      layer
+        ? h("div", { class: "of-layer" }, h("b", null, layer.name || "(no name)"), h("span", null, layer.type), h("span", null, `→ ${tops || "nothing"}`), parts(layer.figures, false))
+        : h("div", { class: "of-layer quiet" }, "Put the cursor into a layer, or click one in the diagram"),
+    )
   }
 
   /** @param {string} key */

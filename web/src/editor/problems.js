@@ -115,14 +115,18 @@ export class ProblemList {
   constructor(go, extra) {
     this.go = go
     this.extra = extra
-    this.count = h("span", { class: "count" })
-    this.summary = h("summary", null, this.count)
-    this.list = h("ol", { class: "problems" })
-    this.root = h("details", { class: "problem-list" }, this.summary, this.list)
+    this.button = h("button", { type: "button", class: "count", "aria-expanded": "false", "aria-controls": "problems", onclick: () => this.open(this.list.hidden !== false) })
+    this.list = h("ol", { class: "problems", id: "problems", "aria-label": "Problems", hidden: true })
     this.spoken = h("div", { class: "unseen", role: "status", "aria-live": "polite" })
     /** @type {Placed[]} */
     this.found = []
     this.key = ""
+  }
+
+  /** @param {boolean} on */
+  open(on) {
+    this.list.hidden = !on || !this.found.length
+    this.button.setAttribute("aria-expanded", String(!this.list.hidden))
   }
 
   /** @param {Placed[]} found */
@@ -139,10 +143,11 @@ export class ProblemList {
       asks && `${plural(asks, "input")} without a shape`,
       warnings && plural(warnings, "warning"),
     ].filter(Boolean)
-    this.count.textContent = words.join(", ") || "No problems"
-    this.spoken.textContent = this.count.textContent
-    this.root.dataset.state = errors ? "error" : asks ? "ask" : warnings ? "warning" : "fine"
-    if (!found.length) this.root.open = false
+    this.button.textContent = words.join(", ") || "No problems"
+    this.spoken.textContent = this.button.textContent
+    this.button.dataset.state = errors ? "error" : asks ? "ask" : warnings ? "warning" : "fine"
+    this.button.disabled = !found.length
+    this.open(!this.list.hidden || asks > 0)
     this.list.replaceChildren(
       ...found.slice(0, 200).map(({ problem }, i) =>
         h(

@@ -27,7 +27,7 @@ const look = EditorView.theme({
   ".cm-gutter-lint": { width: "14px" },
   ".cm-activeLine": { backgroundColor: "var(--line-here)" },
   ".cm-activeLineGutter": { backgroundColor: "var(--line-here)", color: "var(--ink)" },
-  ".cm-layer": { boxShadow: "inset 2px 0 var(--accent)" },
+  ".cm-here": { boxShadow: "inset 2px 0 var(--accent)" },
   "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": {
     backgroundColor: "var(--selection)",
   },
@@ -49,7 +49,7 @@ function around(state) {
   if (!layer) return Decoration.none
   const ranges = []
   for (let line = state.doc.lineAt(layer.from); ; line = state.doc.line(line.number + 1)) {
-    ranges.push(Decoration.line({ class: "cm-layer" }).range(line.from))
+    ranges.push(Decoration.line({ class: "cm-here" }).range(line.from))
     if (line.to >= layer.to || line.number === state.doc.lines) break
   }
   return Decoration.set(ranges)

@@ -6,7 +6,6 @@ import { h } from "../dom.js"
  * @typedef {object} Choice
  * @property {string} label
  * @property {string} [note]
- * @property {string} [keys]
  * @property {() => void} act
  */
 
@@ -19,10 +18,12 @@ export function menu(button, choices) {
   const list = h("div", { class: "popup", role: "menu", popover: "auto", "aria-label": button.textContent })
   button.setAttribute("aria-haspopup", "menu")
   button.setAttribute("aria-expanded", "false")
+  button.popoverTargetElement = list
   button.after(list)
   const items = () => /** @type {HTMLElement[]} */ ([...list.querySelectorAll("[role=menuitem]")])
 
-  const open = () => {
+  list.addEventListener("beforetoggle", (event) => {
+    if (/** @type {ToggleEvent} */ (event).newState !== "open") return
     list.replaceChildren(
       ...choices().map((choice) =>
         typeof choice === "string"
@@ -40,32 +41,22 @@ export function menu(button, choices) {
               },
               h("span", null, choice.label),
               choice.note && h("small", null, choice.note),
-              choice.keys && h("kbd", null, choice.keys),
             ),
       ),
     )
-    list.showPopover()
     const at = button.getBoundingClientRect()
     list.style.top = `${at.bottom + 4}px`
-    list.style.left = `${Math.max(8, Math.min(at.left, innerWidth - list.offsetWidth - 8))}px`
-    items()[0]?.focus()
-  }
-  let shutAt = 0
+    list.style.left = `${Math.max(8, Math.min(at.left, innerWidth - 300))}px`
+  })
   list.addEventListener("toggle", (event) => {
     const isOpen = /** @type {ToggleEvent} */ (event).newState === "open"
     button.setAttribute("aria-expanded", String(isOpen))
-    if (!isOpen) {
-      shutAt = performance.now()
-      if (document.activeElement === document.body || list.contains(document.activeElement)) button.focus()
-    }
-  })
-  button.addEventListener("click", () => {
-    if (performance.now() - shutAt > 150) open() // the press that closed it is not one that opens it again
+    if (isOpen) items()[0]?.focus()
   })
   button.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowDown") return
     event.preventDefault()
-    open()
+    list.showPopover()
   })
   list.addEventListener("keydown", (event) => {
     const all = items()
@@ -83,7 +74,8 @@ export function menu(button, choices) {
  * @param {string} title
  * @param {(Node | string | null)[]} content
  * @param {{label: string, value: string, plain?: boolean}[]} buttons
- * @param {{wide?: boolean, focus?: HTMLElement, check?: () => string}} [how]   check: why a default answer cannot be given
+ * @param {{wide?: boolean, focus?: HTMLElement, check?: () => string}} [how]   focus: where the keyboard starts, or else at
+ *   the default;  check: why the default answer cannot be given
  * @returns {Promise<string | null>}
  */
 export function ask(title, content, buttons, { wide = false, focus, check } = {}) {
@@ -114,7 +106,8 @@ export function ask(title, content, buttons, { wide = false, focus, check } = {}
     })
     document.body.append(dialog)
     dialog.showModal()
-    ;(focus ?? form.querySelector("button.main"))?.focus()
+    const start = focus ?? form.querySelector("button.main")
+    if (start instanceof HTMLElement) start.focus()
   })
 }
 
@@ -175,4 +168,31 @@ export function download(name, content, type) {
   const address = URL.createObjectURL(new Blob([content], { type }))
   h("a", { href: address, download: name }).click()
   setTimeout(() => URL.revokeObjectURL(address), 10_000)
+}
+
+/**
+ * What the browser keeps for us; null where it keeps nothing, or may not.
+ * @param {"localStorage" | "sessionStorage"} where
+ * @param {string} key
+ * @returns {string | null}
+ */
+export function kept(where, key) {
+  try {
+    return window[where].getItem(key)
+  } catch {
+    return null
+  }
+}
+
+/**
+ * @param {"localStorage" | "sessionStorage"} where
+ * @param {string} key
+ * @param {string} value
+ */
+export function keep(where, key, value) {
+  try {
+    window[where].setItem(key, value)
+  } catch {
+    // then the next visit starts afresh
+  }
 }

@@ -1,0 +1,56 @@
+"""`netcompile NET -o net.svg`: pictures, without compiling or running the net; of nets that do not build, in part."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import export
+from ..drawing import PHASES, SUFFIXES, draw
+from ..errors import NetError, NetWarning
+from ..graph import Graph, Shape
+from ..looking import look
+from .figures import STATIC, style, write
+
+MOST_TOLD = 20  # faults; there may be one for each layer
+
+
+def only_pictures(options: argparse.Namespace) -> bool:
+    """Whether a picture is wanted, and nothing for which the net would have to be run."""
+    suffixes = {Path(path).suffix for path in options.output}
+    run = options.weights or options.image or options.json or options.code
+    return bool(suffixes.intersection(SUFFIXES)) and suffixes <= {*SUFFIXES, *STATIC} and not run
+
+
+def draw_net(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
+    """Do what the main command's options say, but for running the net. Returns the exit code."""
+    looks = []
+    for phase in PHASES[options.phase]:
+        msg, graph = look(options.net, phase, options.level, options.stage, inputs, options.allow_python)
+        looks.append((msg, graph.reaching(options.outputs.split(",")) if options.outputs else graph))
+    _tell_faults([graph for _, graph in looks])
+    drawing = draw([graph for _, graph in looks], **style(options))
+    for path in options.output:
+        if Path(path).suffix in SUFFIXES:
+            drawing.save(path)
+            print(f"wrote {path}")
+            continue
+        if len(looks) > 1:
+            hint = f"--phase TRAIN or --phase TEST, or leave {path} out"
+            raise NetError("--phase BOTH is for pictures", at=path, expected=", ".join(SUFFIXES), hint=hint)
+        msg, graph = looks[0]
+        if graph.faults and Path(path).suffix == ".prototxt":
+            raise NetError.join(graph.faults)  # what was not understood would be lost
+        write(path, msg, graph, export.describe(graph) | {"file": str(options.net)}, options)
+    return 0
+
+
+def _tell_faults(graphs: list[Graph]) -> None:
+    """What is wrong with a net, each fault once."""
+    faults = list(dict.fromkeys(str(fault) for graph in graphs for error in graph.faults for fault in error.all))
+    for fault in faults[:MOST_TOLD]:
+        warnings.warn(fault, NetWarning, stacklevel=2)
+    if len(faults) > MOST_TOLD:
+        warnings.warn(f"and {len(faults) - MOST_TOLD} more faults", NetWarning, stacklevel=2)
