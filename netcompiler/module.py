@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -14,79 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import passes, weights as weights_
+from . import kernels, passes, weights as weights_
 from .binary import merge
 from .builder import Inputs, build, reshape
 from .codegen import fills_itself, forward_source, identifiers
 from .errors import NetError
 from .graph import Array, Graph, Node, Shape, Value, dims
+from .layer_module import LayerModule, owned
 from .text import Msg
 from .upgrade import load
 
 Source = str | os.PathLike[str] | Msg | Graph
 Weights = str | os.PathLike[str] | Mapping[str, Sequence[Array]]  # one file, or what a file holds
 Progress = Callable[[str, int, int], None]  # what, done, of how many
-
-
-class LayerModule(nn.Module):
-    """One Caffe layer as a module: its blobs as parameters and buffers, its own `forward` run on them."""
-
-    def __init__(self, node: Node, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.layer = node.layer
-        self.borrowed: dict[str, tuple[LayerModule, str, Shape]] = {}
-        specs = node.layer.blobs(node.bottom_shapes)
-        for (name, spec), array, param in zip(specs.items(), node.blobs, node.params, strict=True):
-            tensor = _owned(array).to(device, dtype)
-            if spec.learned:
-                self.register_parameter(name, nn.Parameter(tensor, requires_grad=param.gradient))
-            else:
-                self.register_buffer(name, tensor)
-        if fills_itself(node.layer):
-            self.register_buffer("like", torch.empty(0, device=device, dtype=dtype), persistent=False)
-
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        tops = self.layer.forward(self, *bottoms)
-        return tops[0] if isinstance(tops, tuple) and len(tops) == 1 else tops
-
-    def borrow(self, name: str, owner: LayerModule, theirs: str) -> None:
-        """Use a blob of another module in place of an own one, in the own one's shape.
-
-        A parameter of the same shape stands in both modules. A buffer does not: `net.to(...)` would make two of it.
-        """
-        shape, shared = tuple(getattr(self, name).shape), getattr(owner, theirs)
-        if shape == tuple(shared.shape) and isinstance(shared, nn.Parameter):
-            setattr(self, name, shared)
-        else:
-            delattr(self, name)
-            self.borrowed[name] = (owner, theirs, shape)
-
-    def held(self, name: str) -> tuple[Tensor, Shape]:
-        """The tensor that holds a blob, and the shape in which this layer uses it."""
-        if name in self.borrowed:
-            owner, theirs, shape = self.borrowed[name]
-            return getattr(owner, theirs), shape
-        tensor = getattr(self, name)
-        return tensor, tuple(tensor.shape)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.__dict__.get("borrowed", ()):
-            tensor, shape = self.held(name)
-            return tensor.view(shape)
-        return super().__getattr__(name)
-
-    def _get_name(self) -> str:
-        return self.layer.kind
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{k}={v}" for k, v in self.layer.settings().items())
-
-
-def _owned(array: Array) -> Tensor:
-    """A tensor with its own memory; pages of a mapped weight file are let go once copied."""
-    tensor = torch.empty(array.shape, dtype=torch.float64 if array.dtype == np.float64 else torch.float32)
-    weights_.take(array, tensor.numpy())
-    return tensor
 
 
 class CompiledNet(nn.Module):
@@ -124,10 +64,14 @@ class CompiledNet(nn.Module):
         if not self.optimized:
             self.source = self.graph
         owners = self.graph.owners()
+        learning = {p.name for n in self.graph.nodes for p in n.params if p.name and p.gradient}
+        over = kernels.overwritable(self.graph)
         for i, (node, attribute) in enumerate(zip(self.graph.nodes, self.attributes, strict=True)):
-            module = LayerModule(bound.pop(), device, dtype)
+            kind = (kernels.chosen(node) if self.optimized else None) or LayerModule
+            module = kind(bound.pop(), device, dtype)
+            module.overwrites = node in over
             self.add_module(attribute, module)
-            self._share(node, module, owners)
+            self._share(node, module, owners, learning)
             if progress:
                 progress("weights", i + 1, len(self.graph.nodes))
         if self.optimized:
@@ -136,13 +80,23 @@ class CompiledNet(nn.Module):
         self._load_code()
         self.train(source.phase == "TRAIN")
 
-    def _share(self, node: Node, module: LayerModule, owners: Mapping[str, tuple[Node, int]]) -> None:
-        """Give a module the arrays that earlier nodes own."""
+    def _share(
+        self, node: Node, module: LayerModule, owners: Mapping[str, tuple[Node, int]], learning: Set[str]
+    ) -> None:
+        """Give a module the arrays that earlier nodes own.
+
+        learning: the names of those that some layer computes a gradient for. As in Caffe, a layer that says lr_mult 0
+        adds nothing to it.
+        """
         for i, (name, param) in enumerate(zip(node.layer.blobs(node.bottom_shapes), node.params, strict=True)):
             owner, index = owners.get(param.name, (node, i))
             if (owner, index) != (node, i):
                 theirs = list(owner.layer.blobs(owner.bottom_shapes))[index]
                 module.borrow(name, getattr(self, self.attributes[self.graph.nodes.index(owner)]), theirs)
+            shared = module.held(name)[0]
+            if not param.gradient and param.name in learning and isinstance(shared, nn.Parameter):
+                shared.requires_grad_()
+                module.fixed.add(name)
 
     def _load_code(self) -> None:
         """Turn `code` into the method that runs; registered with linecache, so that tracebacks show its lines."""
@@ -173,7 +127,8 @@ class CompiledNet(nn.Module):
     def forward(self, /, *feeds: Any, **named: Any) -> dict[str, Tensor]:
         """Run the net. Inputs in the net's order, or by blob name: tensors or numpy arrays, N x C x H x W for images.
 
-        Returns: the outputs by blob name. An input may have another shape than at compile time.
+        Returns: the outputs by blob name. An input may have another shape than at compile time. An output to which no
+        layer has done anything may stand in the memory of the input, or of the parameter, that it is.
         Raises: NetError for a missing or unknown input, and for a shape that a layer cannot take.
         """
         fed = self._feeds(feeds, named)
@@ -241,7 +196,10 @@ class CompiledNet(nn.Module):
         return torch.stack([w * outputs[v.blob].sum() for v, w in weighted]).sum()
 
     def caffe_params(self) -> dict[str, list[Array]]:
-        """The learned blobs of each layer that has any, in Caffe's order and shapes, as numpy arrays."""
+        """The learned blobs of each layer that has any, in Caffe's order and shapes, as numpy arrays.
+
+        Of an optimised net: those that it was compiled with, or that `load_caffe_params` gave; no state_dict changes them.
+        """
         if self.optimized:
             return {n.name: [a.copy() for a in n.blobs] for n in self.source.nodes if n.blobs}
         return {n.name: [_numpy(t).reshape(s) for t, s in held] for n, held in self._held()}
@@ -262,25 +220,26 @@ class CompiledNet(nn.Module):
         """The graph before optimisation, with the weights of `caffe_params` in its nodes."""
         if self.optimized:
             return self.source
-        params = self.caffe_params()
-        return self.source.with_nodes(replace(n, blobs=tuple(params.get(n.name, ()))) for n in self.source.nodes)
+        held = {id(n): tuple(_numpy(t).reshape(s) for t, s in blobs) for n, blobs in self._held()}
+        return self.source.with_nodes(replace(n, blobs=held.get(id(n), ())) for n in self.source.nodes)
 
     def load_caffe_params(self, params: Mapping[str, Sequence[Array]]) -> None:
         """Take blobs as `caffe_params` gives them; layers that are not named keep theirs.
 
+        Those of layers that the net does not have are told in a NetWarning.
         Raises: NetError that lists every blob that does not fit.
         """
-        bound = weights_.bind(self.with_weights(), params, warn=False)
+        bound = weights_.bind(self.with_weights(), params)
         if self.optimized:
             fresh = CompiledNet(bound, device=self.device, dtype=self.dtype, optimize=True)
             self.source = bound
             self.load_state_dict(fresh.state_dict())
             return
-        arrays = {n.name: n.blobs for n in bound.nodes}
+        arrays = [n.blobs for n in bound.nodes if n.blobs]
         with torch.no_grad():
-            for node, held in self._held():
-                for (tensor, _), array in zip(held, arrays[node.name], strict=True):
-                    tensor.copy_(_owned(array).view(tensor.shape))
+            for (_, held), blobs in zip(self._held(), arrays, strict=True):
+                for (tensor, _), array in zip(held, blobs, strict=True):
+                    tensor.copy_(owned(array).view(tensor.shape))
 
     def _held(self) -> Iterator[tuple[Node, list[tuple[Tensor, Shape]]]]:
         """Each node that has blobs, with the tensors that hold them and their shapes."""
@@ -393,7 +352,8 @@ def _device(device: str | torch.device | None) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found).cpu()  # to the CPU, since torch.device("meta") takes anything and gives nothing
     except (RuntimeError, AssertionError, TypeError) as e:
-        raise NetError(f"device {device} cannot be used", got=str(e).splitlines()[0], hint="cpu always works") from None
+        got = f"{str(e).splitlines()[0]:.160}"  # torch may list all that it has
+        raise NetError(f"device {device} cannot be used", got=got, hint="cpu always works") from None
     return found
 
 

@@ -41,7 +41,7 @@ class Msg:
             raise AttributeError(name)
         value = getattr(self.raw, name)
         self.read.add(name)
-        several = _held(type(self.raw)).get(name)
+        several = _held(type(self.raw)).get(name)  # type: ignore[arg-type]
         if several is None:
             return value
         if several:

@@ -47,6 +47,7 @@ class Layer:
     n_bottom: ClassVar[tuple[int, int]] = (1, 1)  # fewest and most
     n_top: ClassVar[tuple[int, int]] = (1, 1)
     is_input: ClassVar[bool] = False  # its tops are fed by the caller
+    acts: ClassVar[bool] = False  # it does something beside making its tops
     is_loss: ClassVar[bool] = False  # its first top has loss weight 1 unless the net says otherwise
     anonymous_tops: ClassVar[bool] = False  # tops that the net does not name are added, as losses' are
     no_gradient: ClassVar[tuple[int, ...]] = ()  # bottoms that never take a gradient, such as labels; -1 is the last

@@ -27,6 +27,7 @@ class HDF5Output(Layer):
 
     n_bottom = (2, 2)
     n_top = (0, 0)
+    acts = True
 
     file_name: str
 

@@ -158,6 +158,7 @@ class Python(Layer):
     """
 
     n_bottom = (0, ANY)
+    acts = True
     n_top = (0, ANY)
     ignored = frozenset({"share_in_parallel"})
 

@@ -1,0 +1,90 @@
+"""Convolutions on the CPU through oneDNN, with sum and ReLU in the same walk over memory and weights laid out for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..graph import Node
+from ..layer_module import LayerModule
+from ..layers.convolution import Convolution
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def takes(node: Node) -> bool:
+    """Whether a node can run here, on tensors on the CPU: a Convolution over images, with one bottom (and one to add)."""
+    layer = node.layer
+    return isinstance(layer, Convolution) and layer.axis == 1 and len(layer.kernel) == 2 and len(node.tops) == 1
+
+
+class PackedConvolution(LayerModule):
+    """A Convolution that keeps its weights in oneDNN's own order beside Caffe's, once it has run.
+
+    Tensors go through it with the channels last in memory. Where oneDNN cannot run (another device or type, a gradient that is
+    asked for, torch.export), the layer's own forward does.
+    """
+
+    layer: Convolution
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        layer = self.layer
+        self.geometry = (list(layer.pad), list(layer.stride), list(layer.dilation), layer.group)
+        slope = layer.negative_slope
+        self.cut = ("leaky_relu", [slope], "") if slope else ("relu" if layer.relu else "none", [], "")
+        self.add_and_cut = ("add", 1.0, "relu" if layer.relu and not slope else None, [], None)
+        self.packed: Tensor | None = None
+        self.packed_of: tuple[int, int] | None = None
+        self.fitting: dict[tuple[int, ...], bool] = {}
+
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        x = bottoms[0]
+        if torch.compiler.is_compiling() or not self.can_run(x):
+            return super().forward(*bottoms)
+        x = x.contiguous(memory_format=torch.channels_last)
+        weight = self.weights(x)
+        bias = self.bias if self.layer.bias_term else None
+        ops: Any = torch.ops.mkldnn
+        y: Tensor
+        if not self.layer.summed:
+            y = ops._convolution_pointwise(x, weight, bias, *self.geometry, *self.cut)
+            return y
+        other = bottoms[1]
+        if self.overwrites and other.is_contiguous(memory_format=torch.channels_last):
+            y = ops._convolution_pointwise_.binary(other, x, weight, bias, *self.geometry, *self.add_and_cut)
+        else:
+            other = other.contiguous(memory_format=torch.channels_last)
+            y = ops._convolution_pointwise.binary(x, other, weight, bias, *self.geometry, *self.add_and_cut)
+        slope = self.layer.negative_slope
+        return F.leaky_relu_(y, slope) if slope else y
+
+    def can_run(self, x: Tensor) -> bool:
+        weight = self.weight
+        if x.device.type != "cpu" or weight.dtype not in DTYPES or x.dtype != weight.dtype or x.dim() != 4:
+            return False
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            return False
+        size = tuple(x.shape[2:])
+        fits = self.fitting.get(size)
+        if fits is None:
+            layer = self.layer
+            sides = zip(size, layer.kernel, layer.pad, layer.dilation, strict=True)
+            fits = self.fitting[size] = all(s + 2 * p > d * (k - 1) for s, k, p, d in sides) and x.numel() > 0
+        return fits
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The weights in oneDNN's order, made anew where Caffe's were changed."""
+        weight = self.weight
+        state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        packed = self.packed
+        if packed is None or self.packed_of != state:
+            packed = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), *self.geometry, list(x.shape))
+            self.packed, self.packed_of = packed, state
+        return packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"packed": None, "packed_of": None}
