@@ -36,7 +36,7 @@ class PackedConvolution(LayerModule):
         self.geometry = (list(layer.pad), list(layer.stride), list(layer.dilation), layer.group)
         slope = layer.negative_slope
         self.cut = ("leaky_relu", [slope], "") if slope else ("relu" if layer.relu else "none", [], "")
-        self.add_and_cut = ("add", 1.0, "relu" if layer.relu and not slope else None, [], None)
+        self.add_and_cut: tuple[Any, ...] = ("add", 1.0, "relu" if layer.relu and not slope else None, [], None)
         self.packed: Tensor | None = None
         self.packed_of: tuple[int, int] | None = None
         self.fitting: dict[tuple[int, ...], bool] = {}
