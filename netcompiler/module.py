@@ -20,6 +20,7 @@ from .builder import Inputs, build, reshape
 from .codegen import fills_itself, forward_source, identifiers
 from .errors import NetError
 from .graph import Array, Graph, Node, Shape, Value, dims
+from .kernels import memory as memory_
 from .layer_module import LayerModule, owned
 from .text import Msg
 from .upgrade import load
@@ -76,6 +77,7 @@ class CompiledNet(nn.Module):
                 progress("weights", i + 1, len(self.graph.nodes))
         if self.optimized:
             self.requires_grad_(False)
+            memory_.settle()
         self.code = forward_source(self.graph, self.attributes)
         self._load_code()
         self.train(source.phase == "TRAIN")

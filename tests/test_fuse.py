@@ -283,3 +283,21 @@ def test_on_cuda():
     plain = netcompiler.CompiledNet(graph)
     x = feeds(plain)["x"]
     torch.testing.assert_close(net(x)["g"].cpu(), plain(x)["g"], rtol=1e-3, atol=1e-3)
+
+
+def test_a_forward_takes_no_new_memory_after_the_first():
+    """What the first runs took is used again: the system is asked for next to no page."""
+    resource = pytest.importorskip("resource")
+    graph = netcompiler.build(netcompiler.parse(X + BLOCK), inputs={"x": (8, 3, 300, 300)})
+    net, x = compiled(netcompiler.weights.bind(graph, {}, warn=False)), torch.zeros(8, 3, 300, 300)
+
+    def pages(runs):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        with torch.inference_mode():
+            for _ in range(runs):
+                net(x)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages(3)
+    one_blob = 8 * 3 * 300 * 300 * 4 // 4096  # pages
+    assert pages(5) < 5 * one_blob

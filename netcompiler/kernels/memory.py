@@ -1,0 +1,36 @@
+"""Memory that is given back to the system after every layer comes back page by page, at up to half of a net's time."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+import torch
+
+LARGEST = (32 << 20) - 8192  # bytes; glibc follows blocks up to 32 MB, less what it needs itself
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h numbers the parameters of mallopt
+
+
+@functools.cache
+def settle() -> None:
+    """Let the C library keep freed blocks of up to 32 MB for the next call; once for the process.
+
+    glibc maps large blocks and returns them when they are freed, until it has seen one of a size freed: from then on it
+    keeps blocks of that size. So one is freed. Elsewhere this does nothing.
+    Source: mallopt(3), M_MMAP_THRESHOLD.
+    """
+    torch.empty(LARGEST, dtype=torch.uint8)
+
+
+@functools.cache
+def keep() -> bool:
+    """Let the C library keep whatever is freed, of any size, for the whole process: for programs that mainly run nets.
+
+    The process then holds what it held at its peak. Returns whether the C library can; glibc can.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    most = (1 << 31) - 1
+    return bool(mallopt(MMAP_THRESHOLD, 1 << 30) and mallopt(TRIM_THRESHOLD, most))
