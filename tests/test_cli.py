@@ -98,6 +98,16 @@ def test_classifying_pictures(capsys, net, tmp_path):
     assert out.count("top 5 of prob") == 2 and out.count("name") == 10
 
 
+def test_layers_that_are_left_out_are_not_in_the_file(capsys, net, tmp_path):
+    from netcompiler.binary import read_net
+
+    net.write_text(NET + NET[NET.index('layer { name: "fc"') :].replace('"fc"', '"fc2"').replace("prob", "prob2"))
+    for outputs, want in ((["--outputs", "fc"], ["data", "conv", "relu", "fc"]), ([], 8)):
+        assert run(capsys, net, "--device", "cpu", "-q", *outputs, "-o", tmp_path / "w.caffemodel")[0] == 0
+        names = [m.name for m in read_net(tmp_path / "w.caffemodel").layer]
+        assert want in (names, len(names)) and ("fc2" in names) == (not outputs)
+
+
 def test_a_training_net_is_written_as_it_was_read(capsys, net, tmp_path):
     net.write_text(NET + 'layer { name: "norm" type: "BatchNorm" bottom: "conv" top: "norm" }')
     options = [net, "--device", "cpu", "--phase", "TRAIN", "-q"]
@@ -162,6 +172,9 @@ WRONG = [
     ("input option", lambda d: None, ["--input", "data"], "--input is not NAME=DIMS"),
     ("input name", lambda d: None, ["--input", "x=1"], 'no input is called "x"'),
     ("device", lambda d: None, ["--device", "quantum"], "device quantum cannot be used"),
+    ("mean", lambda d: None, ["--mean", "1,2,3"], "--mean is for pictures"),
+    ("scale", lambda d: None, ["--scale", "2"], "--scale is for pictures"),
+    ("labels", lambda d: None, ["--labels", "none.txt"], "the labels cannot be read: No such file"),
     ("output blob", lambda d: None, ["--outputs", "probb"], "did you mean prob"),
     ("seed", lambda d: None, ["--seed", "-1"], "a seed cannot be negative"),
     ("meta", lambda d: None, ["--device", "meta"], "device meta cannot be used"),

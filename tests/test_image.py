@@ -87,6 +87,16 @@ def test_fault(call, message, tmp_path):
     assert message in str(caught.value)
 
 
+def test_of_16_bits_the_upper_8_count(tmp_path):
+    from PIL import Image
+
+    deep = np.array([[0, 255, 256], [4660, 32767, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for channels in (1, 3):
+        pixels = read_image(tmp_path / "deep.png", channels)
+        assert np.array_equal(pixels, np.repeat(deep[:, :, None] >> 8, channels, axis=2))
+
+
 def test_not_a_picture(tmp_path):
     (tmp_path / "p.png").write_text("layer {}")
     with pytest.raises(NetError, match="not a picture"):

@@ -93,6 +93,20 @@ def test_input_shapes_may_change():
     assert net(np.repeat(x, 2, 0), other[:, :, :4])["a"].shape == (4, 5, 3, 5)
 
 
+@pytest.mark.parametrize("layer", ["ArgMax", "HingeLoss", "MultinomialLogisticLoss", "ContrastiveLoss", "Reduction"])
+def test_an_empty_batch_runs(layer):
+    count = {"ArgMax": 1, "Reduction": 1, "ContrastiveLoss": 3}.get(layer, 2)
+    shapes = "shape { dim: 2 dim: 3 } " * (2 if count == 3 else 1) + "shape { dim: 2 } " * (count > 1)
+    names = [f'"x{i}"' for i in range(count)]
+    mean = "reduction_param { operation: MEAN }" if layer == "Reduction" else ""
+    net = compiled(
+        f"""layer {{ type: "Input" {" ".join(f"top: {n}" for n in names)} input_param {{ {shapes} }} }}
+        layer {{ type: "{layer}" {" ".join(f"bottom: {n}" for n in names)} top: "y" {mean} }}"""
+    )
+    (y,) = net(*(np.zeros((0, *v.shape[1:])) for v in net.graph.inputs())).values()
+    assert y.shape[:1] == (0,) or torch.isnan(y)
+
+
 def test_outputs_choose_blobs_and_drop_the_rest():
     net = compiled(outputs=["a"])
     assert [n.name for n in net.graph.nodes] == ["in", "conv/a", "relu"]
@@ -160,6 +174,25 @@ def test_caffe_params_round_trip():
         other.load_caffe_params({"conv/a": [np.zeros((5, 3, 2, 2)), np.zeros(5)]})
 
 
+def test_params_of_unknown_layers_are_told_of():
+    net = compiled()
+    with pytest.warns(netcompiler.NetWarning, match="layers that the net does not have: conv/c"):
+        net.load_caffe_params({"conv/c": [np.zeros(5)]})
+
+
+def test_layers_of_one_name_keep_their_own_weights():
+    text = NET.replace('"conv/b"', '"conv/a"').replace(
+        '"other" top: "b"\n        convolution_param { num_output: 5',
+        '"other" top: "b"\n        convolution_param { num_output: 7',
+    )
+    with pytest.warns(netcompiler.NetWarning, match="several layers have the same name"):
+        net = compiled(text)
+    graph = net.with_weights().check()
+    assert [n.blobs[0].shape[0] for n in graph.nodes if n.blobs] == [5, 7]
+    again = netcompiler.compile(graph, device="cpu", optimize=False)
+    assert all(torch.equal(a, b) for a, b in zip(net(*feeds()).values(), again(*feeds()).values()))
+
+
 def test_random_weights_come_from_the_seed():
     assert np.array_equal(compiled(seed=3).caffe_params()["conv/a"][0], compiled(seed=3).caffe_params()["conv/a"][0])
 
@@ -200,10 +233,24 @@ def test_shared_params_are_one_array():
     assert np.allclose(grads["p"][0], grads["r"][0])
     assert np.allclose(grads["p"][0].ravel(), grads["q"][0].ravel())
     assert not np.allclose(grads["p"][0], alone.caffe_grads()["p"][0])  # three layers' gradients, not one's
-    assert np.all(grads["p"][1] == 0)  # lr_mult 0: no gradient is computed
+    assert np.all(grads["p"][1] == 2 * 3 * 7)  # as in Caffe, p with its lr_mult 0 adds none, and r does
+    assert np.array_equal(grads["r"][1], grads["p"][1])
     net.p.weight.data.zero_()
     twin = copy.deepcopy(net)
     assert torch.all(twin(feeds()[0])["q"] == 0)
+
+
+def test_a_shared_param_takes_no_gradient_from_a_layer_with_lr_mult_0():
+    for first, second in (("", " lr_mult: 0"), (" lr_mult: 0", ""), (" lr_mult: 0", " lr_mult: 0")):
+        text = SHARED.replace('{ name: "v" }', f'{{ name: "v"{second} }}', 1).replace(
+            '"v" lr_mult: 0', f'"v"{first}', 1
+        )
+        net = compiled(text)
+        for twin in (net, copy.deepcopy(net).double()):
+            twin.zero_grad()
+            sum(t.sum() for t in twin(feeds()[0]).values()).backward()
+            assert all(g[1][0] == (42 if first != second else 0) for k, g in twin.caffe_grads().items() if k != "q")
+        assert net.state_dict().keys() == compiled(SHARED).state_dict().keys()
 
 
 def test_shared_params_of_one_layer():

@@ -133,8 +133,23 @@ def test_the_last_layer_in_the_file_gives_a_shared_array():
 
 def test_the_last_file_gives_a_shared_array():
     one, two = ([np.full((3, 3), v), np.zeros(3)] for v in (1, 2))
-    net = netcompiler.compile(netcompiler.parse(SHARED), [{"a": one, "b": one}, {"a": two}], device="cpu", optimize=False)
+    net = netcompiler.compile(
+        netcompiler.parse(SHARED), [{"a": one, "b": one}, {"a": two}], device="cpu", optimize=False
+    )
     assert [arrays[0][0, 0] for arrays in net.caffe_params().values()] == [2, 2]
+
+
+@pytest.mark.parametrize("given", [None, {"a": [np.eye(3), np.zeros(3)]}], ids=["filled", "from its owner alone"])
+def test_a_shared_array_comes_from_a_layer_that_is_left_out(given):
+    text = SHARED.replace('bottom: "a"', 'bottom: "x"').replace('{ name: "w" }', '{ name: "w" } param { name: "v" }')
+    text = text.replace("num_output: 3", 'num_output: 3 weight_filler { type: "xavier" }')
+    whole, part = (
+        netcompiler.compile(netcompiler.parse(text), given, outputs=outputs, device="cpu", optimize=False)
+        for outputs in (["a", "b"], ["b"])
+    )
+    assert list(part.caffe_params()) == ["b"]
+    assert np.array_equal(part.caffe_params()["b"][0], whole.caffe_params()["a"][0])
+    assert given is None or np.array_equal(part.caffe_params()["b"][0], given["a"][0])
 
 
 def test_a_shared_array_may_come_from_a_later_layer():

@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
 
 def _files(paths: Iterable[str]) -> Iterator[Path]:
     for path in map(Path, paths):
-        yield from sorted(path.rglob("*.prototxt")) if path.is_dir() else [path]
+        yield from sorted(p for p in path.rglob("*.prototxt") if not p.is_dir()) if path.is_dir() else [path]
 
 
 def check(path: Path, phases: list[str], options: argparse.Namespace, shapes: dict[str, tuple[int, ...]]) -> Verdict:

@@ -31,6 +31,8 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> Pixels:
     try:
         with Image.open(path) as picture:
             turned = ImageOps.exif_transpose(picture)
+            if turned.mode.startswith("I"):  # gray of 16 bits, which Pillow would cut off at 255: the upper 8 count
+                turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
             pixels = np.asarray(turned.convert("L" if channels == 1 else "RGB"))
     except UnidentifiedImageError:
         raise NetError("not a picture that Pillow knows", at=str(path)) from None

@@ -15,7 +15,7 @@ from .. import stats
 from ..errors import NetError
 from ..files import atomic
 from ..graph import UNKNOWN, Array, Graph, Shape
-from ..text import Msg, format_message
+from ..text import Marks, Msg, format_message
 
 
 def describe(graph: Graph) -> dict[str, Any]:
@@ -102,7 +102,15 @@ def _caffemodel(path: Path, job: Job) -> None:
     from ..binary import write_caffemodel
 
     blobs = {n.name: list(n.blobs) for n in job.graph.nodes if n.blobs}
-    write_caffemodel(path, job.msg, blobs, phase=job.phase, level=job.level, stages=job.stages)
+    write_caffemodel(path, _kept(job), blobs, phase=job.phase, level=job.level, stages=job.stages)
+
+
+def _kept(job: Job) -> Msg:
+    """The message without the layers that the graph has left out: Caffe takes no layer of a file that lacks its blobs."""
+    kept = {(n.name, n.layer.kind) for n in job.graph.nodes}
+    layers = [m for m in job.msg.layer if (m.name, m.type) in kept]
+    net = type(job.msg.raw)(name=job.msg.name, state=job.msg.raw.state, layer=[m.raw for m in layers])
+    return Msg(net, Marks(job.msg.at(), {"layer": [m.marks for m in layers]}))
 
 
 def _h5(path: Path, job: Job) -> None:
@@ -127,6 +135,15 @@ def _npz(path: Path, job: Job) -> None:
         np.savez(file, **named_blobs(job.graph))  # type: ignore[arg-type]
 
 
+def _onnx(path: Path, job: Job) -> None:
+    from ..engines import onnx
+    from ..module import CompiledNet
+
+    data = onnx(CompiledNet(job.graph))
+    with atomic(path) as file:
+        file.write(data)
+
+
 def _csv(path: Path, job: Job) -> None:
     from .sheet import sheet
 
@@ -145,6 +162,7 @@ WRITERS: dict[str, Callable[[Path, Job], None]] = {
     ".h5": _h5,
     ".safetensors": _safetensors,
     ".npz": _npz,
+    ".onnx": _onnx,
     ".json": _json,
     ".csv": _csv,
 }

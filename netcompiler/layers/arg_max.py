@@ -64,7 +64,7 @@ class ArgMax(Layer):
         kind = torch.promote_types(x.dtype, torch.float32)
         dim = 1 if self.axis is None else self.axis
         if self.axis is None:
-            x = x.reshape(x.shape[0], -1)
+            x = x.reshape(x.shape[0], prod(x.shape[1:]))
         # Sorted backwards and stable, so that the last of equal values comes first.
         values, places = x.flip(dim).sort(dim=dim, descending=True, stable=True)
         values = values.narrow(dim, 0, self.top_k).to(kind)

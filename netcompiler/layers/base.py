@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 ANY = 1 << 30  # "any number" as the upper end of a range of bottoms or tops
 MAX_COUNT = (1 << 31) - 1  # Caffe refuses a blob with more elements
-CATEGORIES = tuple("data convolution pooling activation normalisation dense combine shape loss other".split())
+CATEGORIES = tuple(
+    "data convolution pooling activation normalisation dense combine shape loss other".split()  # noqa: SIM905
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,12 @@ def exactly(rank: int, bottoms: Shapes, which: int = 0) -> None:
     if len(bottoms[which]) != rank:
         got = f"{len(bottoms[which])} ({dims(bottoms[which])})"
         raise NetError(f"bottom {which} has the wrong number of axes", expected=rank, got=got)
+
+
+def not_empty(bottoms: Shapes, first: int = 1) -> None:
+    """Raises: NetError when bottom 0 has no place along an axis from `first` on; there are no windows then."""
+    if 0 in bottoms[0][first:]:
+        raise NetError("the bottom is empty", expected="positive dims behind the batch", got=dims(bottoms[0]))
 
 
 def one_label_each(bottoms: Shapes, axis: int) -> None:

@@ -59,7 +59,8 @@ class ContrastiveLoss(Layer):
         a, b, labels = bottoms
         n, exact = a.shape[0], torch.promote_types(a.dtype, torch.float32)
         alike = labels.detach().reshape(n).long() != 0
-        square = (a.reshape(n, -1).to(exact) - b.reshape(n, -1)).square().sum(1)
+        pairs = n, prod(a.shape[1:])
+        square = (a.reshape(pairs).to(exact) - b.reshape(pairs)).square().sum(1)
         if self.legacy_version:
             return square.where(alike, (self.margin - square).relu()).sum() / (2 * n)
         distance = square.detach().sqrt()

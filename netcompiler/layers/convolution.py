@@ -11,7 +11,7 @@ from ..fillers import Filler
 from ..graph import Shape, Shapes, dims
 from ..text import Msg
 from ..windows import NOTHING, Window, Windows
-from .base import ANY, BlobSpec, Layer, at_least, axis, layer, spatial, window_words
+from .base import ANY, BlobSpec, Layer, at_least, axis, layer, not_empty, spatial, window_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +89,7 @@ class Filtering(Layer):
 
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(self.axis + 1 + len(self.kernel), bottoms)
+        not_empty(bottoms, self.axis)
         for shape in bottoms:
             if shape != bottoms[0]:
                 raise NetError("all bottoms must have one shape", expected=dims(bottoms[0]), got=dims(shape))
@@ -113,9 +114,9 @@ class Filtering(Layer):
         tops = []
         for x in bottoms:
             batch = x.shape[: self.axis]
-            images = x.reshape(-1, *x.shape[self.axis :])
+            images = x if self.axis == 1 else x.reshape(prod(batch), *x.shape[self.axis :])
             y = self.filtered(images, m.weight, bias)
-            tops.append(y.reshape(*batch, *y.shape[1:]))
+            tops.append(y if self.axis == 1 else y.reshape(*batch, *y.shape[1:]))
         return tuple(tops)
 
     def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Self
 
 from ..graph import Shapes
@@ -46,7 +47,7 @@ class HingeLoss(Layer):
         import torch
 
         n = bottoms[0].shape[0]
-        x = bottoms[0].reshape(n, -1).to(torch.promote_types(bottoms[0].dtype, torch.float32))
+        x = bottoms[0].reshape(n, prod(bottoms[0].shape[1:])).to(torch.promote_types(bottoms[0].dtype, torch.float32))
         labels, _ = whole_numbers(bottoms[1].reshape(n, 1), x.shape[1])
         short = (1 + x.scatter(1, labels, -x.gather(1, labels))).relu()
         loss = (short if self.norm == "L1" else short.square()).sum() / n

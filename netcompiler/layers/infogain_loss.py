@@ -116,9 +116,11 @@ class InfogainLoss(Layer):
 def _matrix(path: str) -> bytes:
     """The values of a square matrix in a .binaryproto, as float64."""
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a device or a pipe might never end
+            raise NetError("the matrix cannot be read: not a regular file", got=path)
         blob = schema.BlobProto.FromString(Path(path).read_bytes())
-    except OSError as e:
-        raise NetError(f"the matrix cannot be read: {e.strerror or e}", got=path) from None
+    except (OSError, ValueError) as e:  # ValueError: no path at all, such as one with a zero byte
+        raise NetError(f"the matrix cannot be read: {getattr(e, 'strerror', None) or e}", got=path) from None
     except DecodeError:
         raise NetError("the matrix cannot be read", expected="a .binaryproto", got=path) from None
     values = np.array(blob.double_data or blob.data, np.float64)

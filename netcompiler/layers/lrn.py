@@ -9,7 +9,7 @@ from ..errors import NetError
 from ..graph import Shapes
 from ..text import Msg
 from ..windows import Window, Windows
-from .base import Layer, exactly, layer
+from .base import Layer, exactly, layer, not_empty
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,7 @@ class LRN(Layer):
 
     def tops(self, bottoms: Shapes) -> Shapes:
         exactly(4, bottoms)
+        not_empty(bottoms)
         return bottoms
 
     def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:

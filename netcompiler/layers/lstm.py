@@ -30,6 +30,7 @@ class Recurrent(Layer):
     Quirks: without expose_hidden the state after a batch is the state before the next one (zeros at first, or when N
     changes), so that cont decides whether it counts; no gradient flows from batch to batch, and with expose_hidden
     none into the states given and none from the states returned. A traced or exported graph starts from zeros.
+    Where cont is 1 from the second step on, PyTorch's own recurrence runs all steps at once; else they run one by one.
     Source: Caffe, src/caffe/layers/recurrent_layer.cpp.
     """
 
@@ -68,6 +69,8 @@ class Recurrent(Layer):
         at_least(3, bottoms)
         exactly(2, bottoms, 1)
         steps, n = bottoms[0][:2]
+        if not steps:
+            raise NetError("there is no time step", expected="at least 1", got=dims(bottoms[0]))
         if bottoms[1] != (steps, n):
             expected = f"{dims((steps, n))}, the first axes of bottom 0"
             raise NetError("cont has the wrong shape", expected=expected, got=dims(bottoms[1]))
@@ -104,24 +107,54 @@ class Recurrent(Layer):
         return None
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        x, cont, *rest = bottoms
+        static = rest.pop(0).flatten(1) if self.static else None
+        state = tuple(s[0].detach() for s in rest) or self.carried(m, x)
+        flags = cont.detach().to(x.dtype).unsqueeze(2)
+        unbroken = not traced(x) and bool((flags[1:] == 1).all())
+        hidden, state = (self.at_once if unbroken else self.one_by_one)(m, x.flatten(2), static, flags, state)
+        if not (self.expose_hidden or traced(x)):
+            m.state = tuple(s.detach() for s in state)
+        top = refuse_gradient(self.output(m, hidden), cont, f"{self.kind} passes no gradient to cont")
+        return (top, *(s.detach()[None] for s in state)) if self.expose_hidden else top
+
+    def one_by_one(self, m: Any, x: Tensor, static: Tensor | None, flags: Tensor, state: State) -> tuple[Tensor, State]:
+        """The hidden states of all steps, and the last state."""
         import torch
         import torch.nn.functional as F
 
-        x, cont, *rest = bottoms
-        inputs = F.linear(x.flatten(2), m.weight_x, m.bias)
-        if self.static:
-            inputs = inputs + F.linear(rest.pop(0).flatten(1), m.weight_static)
-        state = tuple(s[0].detach() for s in rest) or self.carried(m, x)
-        hidden = []
-        flags = cont.detach().to(x.dtype).unsqueeze(2)
+        inputs, hidden = F.linear(x, m.weight_x, m.bias), []
+        if static is not None:
+            inputs = inputs + F.linear(static, m.weight_static)
         for step, flag in zip(inputs.unbind(), flags.unbind(), strict=True):
             gates = torch.addmm(step, state[0] * flag, m.weight_h.t())
             state = self.step(gates, flag, state)
             hidden.append(state[0])
-        if not (self.expose_hidden or traced(x)):
-            m.state = tuple(s.detach() for s in state)
-        top = refuse_gradient(self.output(m, torch.stack(hidden)), cont, f"{self.kind} passes no gradient to cont")
-        return (top, *(s.detach()[None] for s in state)) if self.expose_hidden else top
+        return torch.stack(hidden), state
+
+    def at_once(self, m: Any, x: Tensor, static: Tensor | None, flags: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same where all flags but the first are 1. x_static becomes more inputs of each step."""
+        import torch
+
+        weight = m.weight_x
+        if static is not None:
+            x = torch.cat((x, static.expand(len(x), *static.shape)), 2)
+            weight = torch.cat((weight, m.weight_static), 1)
+        arrays = [self.as_torch(a) for a in (weight, m.weight_h, m.bias, torch.zeros_like(m.bias))]
+        piece = torch.cat([a.flatten() for a in arrays])  # as cuDNN wants them
+        parts = torch.split(piece, [a.numel() for a in arrays])
+        weights = [part.view(a.shape) for part, a in zip(parts, arrays, strict=True)]
+        before = [(s * flags[0])[None] for s in state]
+        settings = (True, 1, 0.0, torch.is_grad_enabled(), False, False)  # biases, layers, dropout, train, ...
+        if len(before) > 1:
+            hidden, *after = torch.lstm(x, before, weights, *settings)
+        else:
+            hidden, *after = torch.rnn_tanh(x, before[0], weights, *settings)
+        return hidden, tuple(s[0] for s in after)
+
+    def as_torch(self, rows: Tensor) -> Tensor:
+        """The gates' rows of a weight or bias in PyTorch's order."""
+        return rows
 
     def carried(self, m: Any, x: Tensor) -> State:
         """The state after the last batch; zeros where there is none that fits. `m.state = None` forgets it."""
@@ -155,6 +188,12 @@ class LSTM(Recurrent):
 
     states = ("h", "c")
     gates = 4
+
+    def as_torch(self, rows: Tensor) -> Tensor:
+        import torch
+
+        i, f, o, g = rows.chunk(4)
+        return torch.cat((i, f, g, o))
 
     def step(self, gates: Tensor, flag: Tensor, state: State) -> State:
         i, f, o, g = gates.chunk(4, 1)

@@ -47,7 +47,7 @@ class MultinomialLogisticLoss(Layer):
         import torch
 
         n = bottoms[0].shape[0]
-        x = bottoms[0].reshape(n, -1).to(torch.promote_types(bottoms[0].dtype, torch.float32))
+        x = bottoms[0].reshape(n, prod(bottoms[0].shape[1:])).to(torch.promote_types(bottoms[0].dtype, torch.float32))
         labels, _ = whole_numbers(bottoms[1].reshape(n, 1), x.shape[1])
         own = x.gather(1, labels)
         kept = own.detach().clamp(min=LEAST)

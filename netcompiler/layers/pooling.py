@@ -9,7 +9,7 @@ from ..errors import NetError
 from ..graph import Shape, Shapes
 from ..text import Msg
 from ..windows import Window, Windows
-from .base import Layer, exactly, layer, spatial, window_words
+from .base import Layer, exactly, layer, not_empty, spatial, window_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +76,7 @@ class Pooling(Layer):
 
     def tops(self, bottoms: Shapes) -> Shapes:
         exactly(4, bottoms)
+        not_empty(bottoms)
         n, c, h, w = bottoms[0]
         return ((n, c, *self.sizes((h, w))),) * (1 + self.mask)
 

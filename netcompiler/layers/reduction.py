@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import nan, prod
 from typing import TYPE_CHECKING, Any, Self
 
 from ..graph import Shapes
@@ -49,7 +49,7 @@ class Reduction(Layer):
         x, coeff = bottoms[0], self.coeff
         axes = tuple(range(self.axis, x.dim()))
         if self.operation == "MEAN":
-            coeff = coeff / prod(x.shape[self.axis :])
+            coeff = coeff / (prod(x.shape[self.axis :]) or nan)
         if self.operation == "ASUM":
             x = x.abs()
         if self.operation == "SUMSQ":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shape, Shapes
 from ..text import Msg
-from .base import Layer, exactly, layer
+from .base import Layer, exactly, layer, not_empty
 from .pooling import Pooling
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class SPP(Layer):
     def tops(self, bottoms: Shapes) -> Shapes:
         exactly(4, bottoms)
         n, _, *image = bottoms[0]
+        not_empty(bottoms)
         found: list[Shape] = []
         for i, level in enumerate(self.levels(tuple(image))):
             try:

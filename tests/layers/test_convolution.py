@@ -193,6 +193,8 @@ IMAGE = [(2, 3, 7, 11)]
 SUM = conv("num_output: 2 kernel_size: 2 fusion_type: SUM_FUSION")
 BAD = [
     Bad("no num_output", conv("kernel_size: 3"), IMAGE, "num_output must be positive"),
+    Bad("no channels", conv("num_output: 2 kernel_size: 3"), [(2, 0, 7, 9)], "the bottom is empty"),
+    Bad("no columns", conv("num_output: 2 kernel_size: 3 pad: 3"), [(2, 3, 7, 0)], "the bottom is empty"),
     Bad("no kernel", conv("num_output: 2"), IMAGE, "kernel_size is missing"),
     Bad("both spellings", conv("num_output: 2 kernel_size: 3 kernel_h: 3"), IMAGE, "both given", at="kernel_h"),
     Bad("group", conv("num_output: 4 kernel_size: 3 group: 2"), IMAGE, "divide the input channels", at="group"),

@@ -115,6 +115,7 @@ BAD = [
     Bad("group", deconv("num_output: 4 kernel_size: 3 group: 2"), IMAGE, "divide the input channels", at="group"),
     Bad("group of outputs", deconv("num_output: 4 kernel_size: 3 group: 3"), IMAGE, "divide num_output", at="group"),
     Bad("padding", deconv("num_output: 4 kernel_size: 1 pad_h: 3 pad_w: 2"), IMAGE, "cuts everything off", at="pad_h"),
+    Bad("no rows", deconv("num_output: 4 kernel_size: 3"), [(2, 3, 0, 7)], "the bottom is empty"),
     Bad("no kernel", deconv("num_output: 4"), IMAGE, "kernel_size is missing"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

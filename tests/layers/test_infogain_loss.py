@@ -70,6 +70,8 @@ BAD = [
     Bad("labels", gain(), [(5, 3), (5, 2), (3, 3)], "the number of labels"),
     Bad("normalize", gain("", "normalize: true"), THREE, "normalize is not for", at="normalize"),
     Bad("axis", gain("axis: 2"), THREE, "axis is out of range", at="axis"),
+    Bad("no name", gain(r'source: "a\000b"'), THREE[:2], "cannot be read", at="source"),
+    Bad("a device", gain('source: "/dev/zero"'), THREE[:2], "not a regular file", at="source"),
     Bad("no file", gain('source: "/no/such.binaryproto"'), THREE[:2], "cannot be read", at="source"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

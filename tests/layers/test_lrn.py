@@ -57,6 +57,7 @@ ROWS = [
 BAD = [
     Bad("even", lrn("local_size: 4"), IMAGE, "local_size must be odd", at="local_size"),
     Bad("zero", lrn("local_size: 0"), IMAGE, "local_size must be odd", at="local_size"),
+    Bad("no rows", lrn("local_size: 5"), [(2, 3, 0, 7)], "the bottom is empty"),
     Bad("two axes", lrn("local_size: 5"), [(2, 7)], "wrong number of axes"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import netcompiler
 from netcompiler.errors import NetError
+from netcompiler.layers.lstm import Recurrent
 
 from .table import Bad, Row, prototxt, suite
 
@@ -59,6 +62,16 @@ def flags(rng, shape):
 
 def going_on(rng, shape):
     return rng.integers(0, 3, shape) / 2
+
+
+def unbroken(rng, shape):
+    """Every sequence begins at the first step, and none later: all steps can run at once."""
+    return np.repeat([[0.0], [1.0]], [1, shape[0] - 1], axis=0) * np.ones(shape)
+
+
+def half(rng, shape):
+    """Half of the state before the first step counts."""
+    return np.maximum(unbroken(rng, shape), 0.5)
 
 
 def layer(kind, more=""):
@@ -146,10 +159,12 @@ ROWS = [
         gradient=False,
     ),  # fmt: skip
 ]
+ROWS += [replace(row, name=f"{row.name}, at once", feed={1: unbroken if row.gradient else half}) for row in ROWS]
 EXPOSED = layer("LSTM", "expose_hidden: true")
 BAD = [
     Bad("no num_output", 'type: "LSTM"', [X, CONT], "num_output must be positive"),
     Bad("two axes", layer("LSTM"), [(T, N), CONT], "too few axes"),
+    Bad("no time", layer("LSTM"), [(0, N, D), (0, N)], "there is no time step"),
     Bad("cont", layer("RNN"), [X, (N, T)], "cont has the wrong shape"),
     Bad("static", layer("LSTM"), [X, CONT, (T, S)], "x_static has the wrong first axis"),
     Bad("static of one axis", layer("LSTM"), [X, CONT, (N,)], "too few axes"),
@@ -173,6 +188,29 @@ def net(kind, bottoms=(X, CONT), tops=1, more=""):
     fillers = " ".join(f'{f}_filler {{ type: "uniform" min: -1 max: 1 }}' for f in ("weight", "bias"))
     text = prototxt(layer(kind, f"{fillers} {more}"), bottoms, tops)
     return netcompiler.compile(netcompiler.parse(text), optimize=False, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_at_once_is_one_by_one(kind, dtype, monkeypatch):
+    """In values, states and gradients; and where cont is broken, no step is run with others."""
+    found = []
+    cont = torch.ones(CONT)
+    cont[0, 1:] = 0
+    x, static = torch.randn(X), torch.randn(STATIC)
+    for way in ("at_once", "one_by_one"):
+        it = net(kind, [X, CONT, STATIC]).to(getattr(torch, dtype))
+        if way == "one_by_one":
+            monkeypatch.setattr(Recurrent, "at_once", Recurrent.one_by_one)
+        top = [it(x, cont, static)["t0"], it(x, cont, static)["t0"]]
+        sum(t.square().sum() for t in top).backward()
+        found.append([*top, *it.it.state, *(p.grad for p in it.parameters())])
+    scale = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 0.1, "float16": 0.02}[dtype]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=scale, atol=scale)
+    monkeypatch.setattr(Recurrent, "at_once", None)
+    cont[2, 1] = 0
+    net(kind)(x, cont)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "RNN"])

@@ -254,6 +254,7 @@ BAD = [
     Bad("padding of a global pooling", pool("global_pooling: true pad: 1"), IMAGE, "takes no stride", at="pad"),
     Bad("mask of AVE", pool("pool: AVE kernel_size: 3"), IMAGE, "only MAX", tops=2, at="top"),
     Bad("padded STOCHASTIC", pool("pool: STOCHASTIC kernel_size: 3 pad: 1"), IMAGE, "takes no padding", at="pad"),
+    Bad("no channels", pool("kernel_size: 3"), [(2, 0, 7, 9)], "the bottom is empty"),
     Bad("three axes", pool("kernel_size: 3"), [(3, 11, 7)], "wrong number of axes"),
     Bad("axis of Intel Caffe", pool("kernel_size: 3 axis: 2"), IMAGE, "axis is not supported", at="axis"),
 ]

@@ -36,6 +36,7 @@ BAD = [
     Bad("no level", spp("pyramid_height: 0"), [(2, 3, 5, 7)], "pyramid_height must be positive", at="pyramid_height"),
     Bad("not set", 'type: "SPP"', [(2, 3, 5, 7)], "pyramid_height must be positive"),
     Bad("more bins than places", spp("pyramid_height: 3"), [(2, 3, 3, 5)], "level 2, 4 x 4 bins", at="pyramid_height"),
+    Bad("no image", spp("pyramid_height: 2"), [(2, 3, 0, 5)], "the bottom is empty"),
     Bad("two axes", spp("pyramid_height: 1"), [(2, 3)], "wrong number of axes"),
     Bad("padded STOCHASTIC", spp("pyramid_height: 2 pool: STOCHASTIC"), [(2, 3, 5, 6)], "no padding"),
 ]
