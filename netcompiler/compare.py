@@ -1,6 +1,6 @@
 """Two graphs -> what differs: layers matched by name and then by structure, their settings, shapes, figures and weights.
 
-A Diff says nothing about how it is shown: text, JSON and pictures are made from it.
+A Diff says nothing about how it is shown: text, JSON and pictures are made from it, in the words at the end.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _gaps(pairs: list[tuple[int, int]], n_a: int, n_b: int) -> list[tuple[list[i
     """What is not matched on either side, from one pair to the next of those that stand in the same order."""
     taken_a, taken_b = ({pair[side] for pair in pairs} for side in (0, 1))
     gaps, start_a, start_b = [], 0, 0
-    for stop_a, stop_b in (*_increasing(pairs), (n_a, n_b)):
+    for stop_a, stop_b in (*increasing(pairs), (n_a, n_b)):
         free_a = [i for i in range(start_a, stop_a) if i not in taken_a]
         free_b = [j for j in range(start_b, stop_b) if j not in taken_b]
         if free_a and free_b:
@@ -199,7 +199,7 @@ def _gaps(pairs: list[tuple[int, int]], n_a: int, n_b: int) -> list[tuple[list[i
     return gaps
 
 
-def _increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The most of the pairs that stand in one order on both sides: a longest increasing subsequence."""
     ends: list[int] = []  # the least b that a run of each length ends with
     tails: list[int] = []  # and the pair that it belongs to
@@ -221,7 +221,7 @@ def _in_order(pairs: list[tuple[int, int]], n_a: int, n_b: int) -> Iterator[tupl
     """All layers in the order of the second net; those that only the first has, behind what stood before them there."""
     partner = {j: i for i, j in pairs}
     gone = [i for i in range(n_a) if i not in set(partner.values())]
-    anchors = {j for _, j in _increasing(pairs)}
+    anchors = {j for _, j in increasing(pairs)}
     for j in range(n_b):
         if j in anchors:
             while gone and gone[0] < partner[j]:
@@ -420,3 +420,79 @@ def _node_as_json(node: Node) -> dict[str, Any]:
     shapes = [None if v.shape == UNKNOWN else list(v.shape) for v in node.tops]
     told = {"name": node.name, "type": node.layer.kind, "settings": node.layer.settings(), "shapes": shapes}
     return told | ({"line": node.at.line} if node.at else {})
+
+
+# --- in words ---
+
+WORDS = {
+    "macs": "MACs",
+    "weight_bytes": "weights",
+    "activation_bytes": "activations",
+    "peak_activation_bytes": "peak of activations",
+    "intensity": "operations per byte",
+    "field": "receptive field",
+    "stride": "field's stride",
+}
+BYTES = ("activation_bytes", "weight_bytes", "peak_activation_bytes")
+COUNTS = ("params", "macs", *BYTES)
+
+
+def value_text(what: str, value: Plain) -> str:
+    """One side of a Change.
+
+    >>> value_text("macs", 25557096), value_text("weight_bytes", 96), value_text("bias_term", True), value_text("axis", None)
+    ('25,557,096', '96 B', 'true', '(none)')
+    """
+    if value is None:
+        return "(none)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float) and what in BYTES:
+        return stats.in_bytes(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.6g}" if isinstance(value, float) else visible(value) or "(none)"
+
+
+def growth(a: Plain, b: Plain) -> str:
+    """By how much a number grew; nothing where it did not, or is none.
+
+    >>> growth(100, 150), growth(100, 300), growth(0, 3), growth(5, 5)
+    ('+50.0 %', 'x 3', '', '')
+    """
+    if not isinstance(a, int | float) or not isinstance(b, int | float) or not a or not b:
+        return ""
+    ratio = b / a
+    if not 0.5 < ratio < 2:
+        return f"x {ratio:.3g}"
+    return f"{100 * (ratio - 1):+.1f} %" if abs(ratio - 1) >= 0.0005 else ""
+
+
+def weight_text(change: WeightChange) -> str:
+    """How far two blobs differ."""
+    if change.a != change.b:
+        return f"{dims(change.a)} -> {dims(change.b)}"
+    if change.largest is None:
+        return "values that are no finite numbers"
+    share = f" ({100 * change.relative:.3g} % of the largest value)" if change.relative is not None else ""
+    return f"by up to {change.largest:.4g}{share}"
+
+
+def totals_rows(diff: Diff) -> list[tuple[str, Plain, Plain]]:
+    """What both nets are in total, for one image where the batches differ."""
+    (a, b), shares = diff.totals, diff.per_image
+    x, y = shares if a.images != b.images else (a, b)
+    names = ("macs", "activation_bytes", "peak_activation_bytes", "intensity")
+    shared: dict[str, tuple[Plain, Plain]] = {name: (getattr(x, name), getattr(y, name)) for name in names}
+    shared["weight_bytes"] = a.weight_bytes, b.weight_bytes
+    order = ("macs", "weight_bytes", "activation_bytes", "peak_activation_bytes", "intensity")
+    return [("layers", a.layers, b.layers), ("params", a.params, b.params), *((n, *shared[n]) for n in order)]
+
+
+def visible(text: str) -> str:
+    """Text of a file as it may be shown: what is not printable becomes visible, and does nothing.
+
+    >>> visible("conv\\x1b[2J")
+    'conv\\\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -274,3 +274,16 @@ def _field(found: dict[Value, Windows], sources: list[Value]) -> Field:
         tuple(float(w.stride) if w.stride else None for w in windows),
         tuple(float(w.centre) for w in windows),
     )
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes as people write it.
+
+    >>> in_bytes(96), in_bytes(602112), in_bytes(3.2e9)
+    ('96 B', '602.1 kB', '3.2 GB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"

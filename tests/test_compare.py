@@ -16,7 +16,7 @@ from netcompiler import NetError, zoo
 from netcompiler.binary import read_net, write_caffemodel
 from netcompiler.cli import main
 from netcompiler.cli.diff import read_side
-from netcompiler.compare import Change, WeightChange, _increasing, compare
+from netcompiler.compare import Change, WeightChange, compare, increasing
 
 ROOT = Path(__file__).parents[1]
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
@@ -253,7 +253,7 @@ def test_removed_layers_stand_where_they_stood():
 @given(st.permutations(range(7)))
 def test_increasing(order):
     pairs = list(enumerate(order))
-    found = _increasing(pairs)
+    found = increasing(pairs)
     assert all(x[0] < y[0] and x[1] < y[1] for x, y in zip(found, found[1:], strict=False))
     best = max(n for n in range(1, 8) for run in combinations(order, n) if list(run) == sorted(run))
     assert len(found) == best

@@ -27,6 +27,7 @@ RANKS = [
     "layer_module",
     "kernels",
     "module",
+    "engines",
     "timing",
     "data stats",
     "compare",

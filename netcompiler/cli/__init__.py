@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import NetError, NetWarning
 
 # The command of each word; imported when it is called, so that --help starts at once. Any other first word is a net.
-COMMANDS = {"check": "check", "serve": "serve", "diff": "diff"}
+COMMANDS = {"check": "check", "time": "timed", "serve": "serve", "diff": "diff"}
 CLEAR = "\r\033[K"  # takes back what stands on the terminal's line
 
 
@@ -74,12 +74,15 @@ examples:
       keep some layers only; write their weights, and the graph with its figures
   netcompile net.prototxt -o net.svg
       a picture of the net (also .png, .pdf, .dot); nothing is run
+  netcompile net.prototxt -w net.caffemodel -o net.html
+      a page to look around in, with the weights' statistics; nothing is run
   netcompile old.prototxt -o new.prototxt
       bring an old file to today's form
 
 commands of their own (each has a --help):
   netcompile check FILE_OR_DIR...     what becomes of any number of nets, without running them
   netcompile diff A B                 two nets, or two trained nets, side by side by structure
+  netcompile time NET                 how long it takes, by layer, beside other engines, and against the machine's ceilings
   netcompile serve [NET_OR_DIR]       an editor in the browser, with the diagram beside the text
 
 weights that do not fit the net (--weights-policy):
@@ -95,12 +98,29 @@ files that -o writes, by suffix:
   .json         the graph with shapes and figures
   .csv          the figures, a row for each layer
   .svg, .png, .pdf   a picture; also of a net that does not build
+  .html         a page with the diagram, the source and the figures, to look around in
   .dot          the graph for other tools
+  .onnx         the net with its weights, for other engines
 """
 
 
 PHASE = "default: TEST; BOTH, for drawing: TRAIN beside TEST"
 WEIGHTS = "weights: .caffemodel or .caffemodel.h5; several (A,B or -w A -w B): the last that has a layer counts"
+
+
+ENGINES = ("torch", "eager", "inductor", "openvino", "onnxruntime", "tensorrt")
+ENGINE = "what runs the net: torch (default: ours), " + ", ".join(ENGINES[1:]) + ", as far as installed"
+CHECK = "exit code 1 where rewriting changed an output by more than E of its largest value (default: 1e-4; 2e-2 below 32 bits)"
+
+
+def error_bound(text: str) -> float | str:
+    """A bound for --check; argparse passes the default through here as well."""
+    if text == "":
+        return text
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError("a bound is not negative")
+    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -127,13 +147,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", metavar="N", type=int, default=0, help="of random weights and inputs (default: 0)")
     p.add_argument("--code", action="store_true", help="print the PyTorch code that the net runs")
     p.add_argument("--figures", action="store_true", help="tell each layer's figures (docs/figures.md), run nothing")
+    p.add_argument("--times", action="store_true", help="measure each layer, with --no-optimize; -o net.html shows it")
+    p.add_argument("--engine", metavar="E", default="torch", choices=ENGINES, help=ENGINE)
+    p.add_argument("--check", metavar="E", nargs="?", const="", type=error_bound, help=CHECK)
     p.add_argument("-q", "--quiet", action="store_true", help="no table of layers")
     p.add_argument("--json", action="store_true", help="the report as JSON")
     p.add_argument("--version", action="version", version=f"netcompile {__version__}")
-    d = p.add_argument_group("drawing: -o net.svg, .png, .pdf, .dot")
+    d = p.add_argument_group("drawing: -o net.svg, .png, .pdf, .dot, .html")
     d.add_argument("--direction", choices=("TB", "LR"), default="TB", type=str.upper, help="TB: down; LR: to the right")
     d.add_argument("--theme", choices=("auto", "light", "dark"), default="auto", help="auto: as the reader prefers")
-    d.add_argument("--fold", metavar="N", type=int, default=3, help="what repeats N times is shown once (default: 3)")
+    d.add_argument(
+        "--fold", metavar="N", type=int, help="what repeats N times is shown once (default: 3; large blocks: 2)"
+    )
     d.add_argument("--expand", action="store_true", help="show everything")
     g = p.add_argument_group("pictures")
     g.add_argument("--image", metavar="FILE", nargs="+", default=[], help="classify these, as Caffe's classifier does")

@@ -1,4 +1,4 @@
-"""`netcompile diff`: two nets side by side by structure, as text or JSON."""
+"""`netcompile diff`: two nets side by side by structure, as text, JSON, a picture or a page."""
 
 from __future__ import annotations
 
@@ -9,16 +9,27 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from .. import stats
 from ..binary import read_net
 from ..builder import build
-from ..compare import Change, Diff, Pair, Plain, compare
+from ..compare import (
+    COUNTS,
+    WORDS,
+    Change,
+    Diff,
+    Pair,
+    compare,
+    growth,
+    totals_rows,
+    value_text,
+    visible,
+    weight_text,
+)
+from ..drawing.difference import SUFFIXES, Difference
 from ..errors import NetError, NetWarning
 from ..files import atomic
 from ..graph import UNKNOWN, Array, Graph, Shape, dims
@@ -26,7 +37,6 @@ from ..splits import without_splits
 from ..text import Msg, parse_message, read_text
 from ..upgrade import upgrade
 from ..weights import read_weights
-from .figures import in_bytes
 from .run import input_shapes
 
 EXAMPLES = """\
@@ -36,6 +46,8 @@ examples:
       the net that was written, and the one that was saved with its weights
   netcompile diff before.caffemodel after.caffemodel -o diff.json
       nets and weights
+  netcompile diff old.prototxt new.prototxt -o diff.html
+      both nets drawn side by side, what differs marked; also .svg, .png, .pdf
 
 Layers are matched by name, then by structure: the longest runs of layers that are alike. What stands in front of them:
   ~ changed      its type, its settings as they are resolved, what it reads; shapes and figures with it
@@ -60,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("a", metavar="A", help="a prototxt, or a .caffemodel")
     p.add_argument("b", metavar="B", help="another")
-    p.add_argument("-o", "--output", metavar="OUT", action="append", default=[], help="write this file: .json")
+    known = ", ".join((".json", *SUFFIXES))
+    p.add_argument("-o", "--output", metavar="OUT", action="append", default=[], help=f"write this file: {known}")
     p.add_argument("--phase", choices=("TRAIN", "TEST"), type=str.upper, help="default: as saved, else TEST")
     p.add_argument("--stage", metavar="S", action="append", default=[], help="a stage that is on (repeatable)")
     p.add_argument("--level", metavar="N", type=int, default=0, help="the level (default: 0)")
@@ -69,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-a", "--all", action="store_true", help="list every layer")
     p.add_argument("-q", "--quiet", action="store_true", help="no output but the exit code, and -o")
     p.add_argument("--json", action="store_true", help="the report as JSON")
+    d = p.add_argument_group("pictures: -o diff.svg, .png, .pdf, and .html, a page with the differences beside them")
+    d.add_argument("--theme", choices=("auto", "light", "dark"), default="auto", help="auto: as the reader prefers")
+    d.add_argument(
+        "--fold", metavar="N", type=int, help="what repeats N times is shown once (default: 3; large blocks: 2)"
+    )
+    d.add_argument("--expand", action="store_true", help="show everything")
     return p
 
 
@@ -87,9 +106,12 @@ def main(arguments: list[str]) -> int:
     """Run `netcompile diff`. Returns the exit code."""
     options = parser().parse_args(arguments)
     for path in options.output:
-        if Path(path).suffix not in WRITERS:
-            got = Path(path).suffix or "no suffix"
-            raise NetError("-o chooses the format by suffix", at=path, expected=", ".join(WRITERS), got=got)
+        if Path(path).suffix not in (".json", *SUFFIXES):
+            got, expected = Path(path).suffix or "no suffix", ", ".join((".json", *SUFFIXES))
+            raise NetError("-o chooses the format by suffix", at=path, expected=expected, got=got)
+    if options.fold is not None and options.fold < 2:
+        what = "--fold: the least number of repetitions to fold is too small"
+        raise NetError(what, expected="at least 2", got=options.fold, hint="--expand shows everything")
     sides = read_side(options.a, options.phase), read_side(options.b, options.phase)
     a, b = _graphs(sides, options, input_shapes(options.input))
     for graph in (a, b):
@@ -102,19 +124,16 @@ def main(arguments: list[str]) -> int:
     elif not options.quiet:
         for line in _Text(diff, (options.a, options.b), options.all, _colours()).lines():
             print(line)
+    drawing = Difference(diff, (options.a, options.b), options.theme, options.fold, options.expand)
     for path in options.output:
-        WRITERS[Path(path).suffix](Path(path), report)
+        if Path(path).suffix == ".json":
+            with atomic(path) as file:
+                file.write((json.dumps(report, indent=1) + "\n").encode())
+        else:
+            drawing.save(path)
         if not (options.json or options.quiet):
             print(f"wrote {path}")
     return 0 if diff.equal else 1
-
-
-def _json(path: Path, report: dict[str, Any]) -> None:
-    with atomic(path) as file:
-        file.write((json.dumps(report, indent=1) + "\n").encode())
-
-
-WRITERS: dict[str, Callable[[Path, dict[str, Any]], None]] = {".json": _json}
 
 
 def read_side(path: str, phase: str | None = None) -> Side:
@@ -192,17 +211,6 @@ QUIET = {  # told of in one line where they stand together
     "affected": "with other shapes or figures",
 }
 FEW = 8  # layers of a quiet status that are listed all the same
-WORDS = {
-    "macs": "MACs",
-    "weight_bytes": "weights",
-    "activation_bytes": "activations",
-    "peak_activation_bytes": "peak of activations",
-    "intensity": "operations per byte",
-    "field": "receptive field",
-    "stride": "field's stride",
-}
-BYTES = ("activation_bytes", "weight_bytes", "peak_activation_bytes")
-COUNTS = ("params", "macs", *BYTES)
 
 
 def _colours() -> bool:
@@ -222,9 +230,9 @@ class _Text:
         """All of them."""
         diff = self.diff
         for mark, colour, file, graph in (("-", RED, self.files[0], diff.a), ("+", GREEN, self.files[1], diff.b)):
-            name = f"{_shown(graph.name)}, " if graph.name else ""
+            name = f"{visible(graph.name)}, " if graph.name else ""
             about = f"{name}phase {graph.phase}, {len(graph.nodes)} layers"
-            yield self.painted(f"{mark * 3} {_shown(file)}  ({about})", BOLD, colour)
+            yield self.painted(f"{mark * 3} {visible(file)}  ({about})", BOLD, colour)
         if diff.equal:
             yield "no differences" + (f", the weights are equal ({diff.weighed} blobs)" if diff.weighed else "")
             return
@@ -266,7 +274,7 @@ class _Text:
     def name(self, pair: Pair) -> str:
         """A layer's name; both, where they differ."""
         names = [
-            _shown(graph.nodes[i].name) for graph, i in ((self.diff.a, pair.a), (self.diff.b, pair.b)) if i is not None
+            visible(graph.nodes[i].name) for graph, i in ((self.diff.a, pair.a), (self.diff.b, pair.b)) if i is not None
         ]
         return names[0] if len(set(names)) == 1 else " -> ".join(names)
 
@@ -274,9 +282,9 @@ class _Text:
         """One layer: a line for itself, and one for each thing that differs."""
         mark, colour = MARKS[pair.status]
         node = self.diff.a.nodes[pair.a] if pair.b is None and pair.a is not None else self.diff.b.nodes[pair.b or 0]
-        line = f"{mark} {self.name(pair)}  {_shown(node.layer.kind)}"
+        line = f"{mark} {self.name(pair)}  {visible(node.layer.kind)}"
         if pair.status in ("added", "removed"):
-            brief = _shown(node.layer.brief())
+            brief = visible(node.layer.brief())
             shapes = ", ".join(dims(shape) for shape in node.top_shapes)
             line += "".join(f"  {part}" for part in (brief, shapes and f"-> {shapes}") if part)
         yield self.painted(line, colour)
@@ -288,8 +296,8 @@ class _Text:
     def change(self, change: Change) -> str:
         """`old -> new`, and of numbers by how much."""
         a, b = change.a, change.b
-        told = f"{self.painted(_value(change.what, a), RED)} -> {self.painted(_value(change.what, b), GREEN)}"
-        return told + (_by(a, b) if change.what in COUNTS else "")
+        told = f"{self.painted(value_text(change.what, a), RED)} -> {self.painted(value_text(change.what, b), GREEN)}"
+        return told + (_noted(growth(a, b)) if change.what in COUNTS else "")
 
     def weights(self) -> Iterator[str]:
         """A table of the blobs whose values differ, the most different first."""
@@ -306,68 +314,28 @@ class _Text:
         width = max(len(f"{name}.{w.blob}") for name, w in shown)
         for name, w in shown:
             told = f"{name}.{w.blob}".ljust(width)
-            if w.a != w.b:
-                yield f"  {told}  {dims(w.a)} -> {dims(w.b)}"
-            elif w.largest is None:
-                yield f"  {told}  values that are no finite numbers"
-            else:
-                share = f" ({100 * w.relative:.3g} % of the largest value)" if w.relative is not None else ""
-                yield f"  {told}  by up to {w.largest:.4g}{share}"
+            yield f"  {told}  {weight_text(w)}"
         if len(found) > len(shown):
             yield f"  ... and {len(found) - len(shown)} more: --all"
         yield ""
 
     def totals(self) -> Iterator[str]:
         """Both nets' totals, for one image where the batches differ."""
-        (a, b), (x, y) = self.diff.totals, self.diff.per_image
+        a, b = self.diff.totals
         many = a.images != b.images
-        rows: list[tuple[str, Plain, Plain]] = [
-            ("layers", a.layers, b.layers),
-            ("params", a.params, b.params),
-            ("macs", x.macs if many else a.macs, y.macs if many else b.macs),
-            ("weight_bytes", a.weight_bytes, b.weight_bytes),
-            ("activation_bytes", *_either(many, a, b, x, y, "activation_bytes")),
-            ("peak_activation_bytes", *_either(many, a, b, x, y, "peak_activation_bytes")),
-            ("intensity", *_either(many, a, b, x, y, "intensity")),
+        texts = [
+            (WORDS.get(what, what), value_text(what, p), value_text(what, q), _noted(growth(p, q)))
+            for what, p, q in totals_rows(self.diff)
         ]
-        texts = [(WORDS.get(what, what), _value(what, p), _value(what, q), _by(p, q)) for what, p, q in rows]
         widths = [max(len(row[k]) for row in texts) for k in range(3)]
         yield "totals" + (", for one image" if many else "")
         for what, p, q, by in texts:
             yield f"  {what:<{widths[0]}}  {p:>{widths[1]}}  {q:>{widths[2]}}{by}".rstrip()
         for file, found in zip(self.files, (a, b), strict=True):
             if found.unknown:
-                yield f"  at least, for {_shown(file)}: {found.unknown} of {found.layers} layers are not known, and not counted"
+                left = f"{found.unknown} of {found.layers} layers are not known, and not counted"
+                yield f"  at least, for {visible(file)}: {left}"
 
 
-def _either(
-    many: bool, a: stats.Totals, b: stats.Totals, x: stats.PerImage, y: stats.PerImage, name: str
-) -> tuple[Plain, Plain]:
-    return (getattr(x, name), getattr(y, name)) if many else (getattr(a, name), getattr(b, name))
-
-
-def _value(what: str, value: Plain) -> str:
-    if value is None:
-        return "(none)"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float) and what in BYTES:
-        return in_bytes(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.6g}" if isinstance(value, float) else _shown(value)
-
-
-def _by(a: Plain, b: Plain) -> str:
-    """By how much a number grew, as a note behind it."""
-    if not isinstance(a, int | float) or not isinstance(b, int | float) or not a or not b:
-        return ""
-    ratio = b / a
-    if not 0.5 < ratio < 2:
-        return f"  (x {ratio:.3g})"
-    return f"  ({100 * (ratio - 1):+.1f} %)" if abs(ratio - 1) >= 0.0005 else ""
-
-
-def _shown(text: str) -> str:
-    """Text of a file as it may go to a terminal: what is not printable becomes visible, and does nothing."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _noted(by: str) -> str:
+    return f"  ({by})" if by else ""

@@ -1,4 +1,4 @@
-"""`netcompile NET -o net.svg`: pictures, without compiling or running the net; of nets that do not build, in part."""
+"""`netcompile NET -o net.svg`: pictures and pages, without compiling or running the net; of nets that do not build, in part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..drawing import PHASES, SUFFIXES, draw
 from ..errors import NetError, NetWarning
 from ..graph import Graph, Shape
 from ..looking import look
-from .figures import STATIC, style, write
+from .figures import STATIC, bound, style, write
 
 MOST_TOLD = 20  # faults; there may be one for each layer
 
@@ -20,7 +20,7 @@ MOST_TOLD = 20  # faults; there may be one for each layer
 def only_pictures(options: argparse.Namespace) -> bool:
     """Whether a picture is wanted, and nothing for which the net would have to be run."""
     suffixes = {Path(path).suffix for path in options.output}
-    run = options.weights or options.image or options.json or options.code
+    run = options.times or options.image or options.json or options.code
     return bool(suffixes.intersection(SUFFIXES)) and suffixes <= {*SUFFIXES, *STATIC} and not run
 
 
@@ -29,6 +29,7 @@ def draw_net(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
     looks = []
     for phase in PHASES[options.phase]:
         msg, graph = look(options.net, phase, options.level, options.stage, inputs, options.allow_python)
+        graph = bound(graph, options)
         looks.append((msg, graph.reaching(options.outputs.split(",")) if options.outputs else graph))
     _tell_faults([graph for _, graph in looks])
     drawing = draw([graph for _, graph in looks], **style(options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from ..errors import NetError, NetWarning
 from ..export.sheet import shape_of
 from ..graph import Graph, Shape
 from ..looking import look
+from ..stats import in_bytes
 from ..text import Msg
+from ..weights import bind, read_weights
 
 STATIC = (".csv", ".json", ".prototxt")  # what can be written of a net that was not run
 
 
 def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
     """Do what the main command's options say, but for running the net. Returns the exit code."""
+    if options.times:
+        raise NetError("--figures runs nothing, and measures no times", hint="leave --figures out")
     for path in options.output:
         if Path(path).suffix not in (*STATIC, *SUFFIXES):
             expected = ", ".join((*STATIC, *SUFFIXES))
@@ -38,15 +43,35 @@ def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
         print(f"{'net':<12} {report['name'] or '(no name)'}, phase {report['phase']}, {len(graph.nodes)} layers")
         for word, text in totals_lines(report["totals"]):
             print(f"{word:<12} {text}")
+    graph = bound(graph, options) if options.output else graph
     for path in options.output:
         write(path, msg, graph, report, options)
     return 0
 
 
-def write(path: str, msg: Msg, graph: Graph, report: dict[str, Any], options: argparse.Namespace) -> None:
+def bound(graph: Graph, options: argparse.Namespace) -> Graph:
+    """The graph with the weights that -w names, where the files have them; as it is where -w names none."""
+    if not options.weights:
+        return graph
+    blobs = read_weights(*(path for paths in options.weights for path in paths.split(",")))
+    graph = bind(graph, blobs, policy=options.weights_policy, seed=options.seed, warn=not graph.faults)
+    known = (n if n.name in blobs or any(p.name for p in n.params) else replace(n, blobs=()) for n in graph.nodes)
+    return graph.with_nodes(known)
+
+
+def write(
+    path: str,
+    msg: Msg,
+    graph: Graph,
+    report: dict[str, Any],
+    options: argparse.Namespace,
+    times: dict[str, float] | None = None,
+) -> None:
     """Write one file in the format of its suffix, and say so."""
     if Path(path).suffix in SUFFIXES:
-        draw(graph, path, **style(options))
+        if not options.weights:  # nobody wants to see how random ones lie
+            graph = graph.with_nodes(replace(node, blobs=()) for node in graph.nodes)
+        draw(graph, path, **style(options), times=times)
     else:
         export.write(path, msg, graph, report, options.phase, options.level, options.stage)
     if not options.json:
@@ -113,12 +138,3 @@ def _alike(values: list[float | None]) -> str:
     """Numbers of each axis; one where they are all the same. `-`: it does not move."""
     texts = ["-" if v is None else f"{v:.4g}" for v in values]
     return texts[0] if len(set(texts)) == 1 else "x".join(texts)
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes as people write it."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"

@@ -19,7 +19,7 @@ from ..errors import NetError
 from ..graph import Array, Graph, Value, dims
 from ..upgrade import load
 from . import CLEAR, draw
-from .figures import in_bytes, show, totals_lines, write
+from .figures import show, totals_lines, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from ..module import CompiledNet
 
 
+# How far optimising may take outputs from those of the plain float32 net, as a share of the largest value.
+BOUNDS = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}
+
+
 def run_net(options: argparse.Namespace) -> int:
     """Do what the main command's options say. Returns the exit code."""
     export.check_targets(options.output, drawing.SUFFIXES)
-    say = _Progress(quiet=options.json)
+    say = Progress(quiet=options.json)
     shapes = input_shapes(options.input)
     if draw.only_pictures(options) and not options.figures:
         return draw.draw_net(options, shapes)
@@ -47,18 +51,23 @@ def run_net(options: argparse.Namespace) -> int:
     labels = _labels(options.labels)
 
     say("loading torch")
-    from .. import module
+    import torch
+
+    from .. import module, timing
+    from ..kernels import memory
+
+    memory.keep()
 
     weights = [path for paths in options.weights for path in paths.split(",")]
     start = time.perf_counter()
-    with _memory(graph):
+    with out_of_memory(graph):
         net = module.compile(
             graph,
             weights or None,
             outputs=options.outputs.split(",") if options.outputs else None,
             device=options.device,
             dtype=options.dtype,
-            optimize=not options.no_optimize,
+            optimize=not (options.no_optimize or options.times or options.engine != "torch"),
             weights_policy=options.weights_policy,
             seed=options.seed,
             progress=say.share,
@@ -67,23 +76,49 @@ def run_net(options: argparse.Namespace) -> int:
         bound = (
             net.with_weights() if options.output else net.source
         )  # before a run in TRAIN changes BatchNorm's statistics
+        times: dict[str, float] | None = None
         say("running")
         if stats.peak_activation_bytes(net.graph) > module.memory(net.device):
             raise MemoryError  # else the system might kill us half-way
-        outputs, seconds = _timed(net, _feeds(net, prepared, options.seed))
+        feeds = timing.synthetic_feeds(net, options.seed) | prepared
+        run: Any = net.forward
+        if options.engine != "torch":
+            from ..engines import Engine
+
+            say(f"building {options.engine}")
+            run = Engine(net, options.engine)
+        outputs, seconds = _timed(net, feeds, run)
+        if options.times:
+            say("measuring the layers")
+            times = timing.layer_times(net, feeds)
+        cost: dict[str, float] = {}
+        if run != net.forward or net.optimized or net.dtype not in (torch.float32, torch.float64):
+            say("comparing with the plain net")
+            cost = module.rewriting_error(net, feeds, outputs)
     say.clear()
 
     report = _report(options, net, compiled, seconds, outputs, labels)
+    report["rewriting_error"] = cost
+    if times is not None:
+        for layer in report["layers"]:
+            layer["seconds"] = times.get(layer["name"], 0.0)
     if options.json:
         print(export.as_json(report))
     else:
         _print(report, options, net)
     for path in options.output:
-        write(path, msg, bound, report, options)
+        write(path, msg, bound, report, options, times)
+    if options.check is None:
+        return 0
+    bound_of_error = BOUNDS[str(net.dtype).removeprefix("torch.")] if options.check == "" else options.check
+    worst = max(cost.values(), default=0.0)
+    if not worst <= bound_of_error:
+        print(f"--check: the optimised net is off by {worst:.2g}, beyond {bound_of_error:g}", file=sys.stderr)
+        return 1
     return 0
 
 
-class _Progress:
+class Progress:
     """One line on the terminal that says what is going on; nothing where there is no terminal."""
 
     def __init__(self, quiet: bool) -> None:
@@ -128,6 +163,9 @@ def _image_input(graph: Graph) -> Value:
 
 def _pictures(options: argparse.Namespace, graph: Graph) -> dict[str, Array]:
     if not options.image:
+        for name, unset in (("mean", None), ("resize", None), ("scale", 1.0)):
+            if getattr(options, name) != unset:
+                raise NetError(f"--{name} is for pictures", hint="name them with --image")
         return {}
     from ..data.image import caffe_preparation, read_image
 
@@ -149,34 +187,17 @@ def _labels(path: str | None) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
-        raise NetError(f"the labels cannot be read: {e}", at=path) from None
+        raise NetError(f"the labels cannot be read: {getattr(e, 'strerror', None) or e}", at=path) from None
 
 
-def _feeds(net: CompiledNet, prepared: dict[str, Array], seed: int) -> dict[str, Array]:
-    """Pictures, and noise of a picture's size for the inputs that none were given for; zeros for labels."""
-    from ..codegen import fills_itself
-
-    rng = np.random.default_rng(seed)
-    feeds = {}
-    for node in net.graph.nodes:
-        for value in node.tops if node.layer.is_input and not fills_itself(node.layer) else ():
-            if value.blob in prepared:
-                feeds[value.blob] = prepared[value.blob]
-            elif net.is_label(value):
-                feeds[value.blob] = np.zeros(value.shape, np.float32)
-            else:
-                feeds[value.blob] = np.asarray(60 * rng.standard_normal(value.shape, np.float32), np.float32)
-    return feeds
-
-
-def _timed(net: CompiledNet, feeds: dict[str, Array]) -> tuple[dict[str, Tensor], float]:
+def _timed(net: CompiledNet, feeds: dict[str, Array], run: Any) -> tuple[dict[str, Tensor], float]:
     """The outputs, and the seconds of one batch: of the second run, since the first one warms up."""
     import torch
 
     on = {name: torch.from_numpy(x).to(net.device) for name, x in feeds.items()}
 
     def once() -> dict[str, Tensor]:
-        outputs = net.forward(**on)  # not net(...), which cannot take an input by the name "self"
+        outputs: dict[str, Tensor] = run(**on)  # not net(...), which cannot take an input by the name "self"
         if net.device.type == "cuda":
             torch.cuda.synchronize(net.device)
         return outputs
@@ -189,7 +210,7 @@ def _timed(net: CompiledNet, feeds: dict[str, Array]) -> tuple[dict[str, Tensor]
 
 
 @contextlib.contextmanager
-def _memory(graph: Graph) -> Iterator[None]:
+def out_of_memory(graph: Graph) -> Iterator[None]:
     """Turn torch's words for want of memory into a NetError."""
     try:
         yield
@@ -197,7 +218,7 @@ def _memory(graph: Graph) -> Iterator[None]:
         if isinstance(e, RuntimeError) and "out of memory" not in str(e) and "alloc" not in str(e):
             raise
         totals = stats.totals(graph)
-        got = f"{in_bytes(totals.weight_bytes)} of weights, {in_bytes(totals.peak_activation_bytes)} of activations at the peak"
+        got = f"{stats.in_bytes(totals.weight_bytes)} of weights, {stats.in_bytes(totals.peak_activation_bytes)} of activations"
         raise NetError("not enough memory for this net", got=got, hint="a smaller batch: --input NAME=DIMS") from None
 
 
@@ -226,6 +247,7 @@ def _report(
         "device": _device_name(net),
         "dtype": str(net.dtype).removeprefix("torch."),
         "optimized": net.optimized,
+        "engine": options.engine,
         "compile_seconds": compiled,
         "batch_seconds": seconds,
     }
@@ -271,13 +293,16 @@ def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet
     elif not options.quiet:
         _table(report["layers"])
     totals, run = report["totals"], report["run"]
+    engine = "" if run["engine"] == "torch" else f", by {run['engine']}"
     random = "" if options.weights else "  (no -w given: random, by the net's fillers, 0 where it names none)"
     lines = [
         ("net", f"{report['name'] or '(no name)'}, phase {report['phase']}, {totals['layers']} layers"),
         *((word, text + (random if word == "params" else "")) for word, text in totals_lines(totals)),
-        ("device", f"{run['device']}, {run['dtype']}{', optimised' if run['optimized'] else ''}"),
+        ("device", f"{run['device']}, {run['dtype']}{', optimised' if run['optimized'] else ''}{engine}"),
         ("time", f"{run['compile_seconds']:.2f} s to compile, {1e3 * run['batch_seconds']:.1f} ms to run one batch"),
     ]
+    for name, off in report["rewriting_error"].items():
+        lines.append(("rewriting", f"{name} is off by {off:.1e} of its largest value from the plain float32 net"))
     for name, r in report["ranges"].items():
         spread = f"{r['least']:.6g} to {r['most']:.6g}, mean {r['mean']:.6g}"
         lines.append(("output", f"{name} {dims(tuple(r['shape']))}: {spread}"))
@@ -290,7 +315,8 @@ def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet
 
 
 def _table(layers: list[dict[str, Any]]) -> None:
-    head = ("layer", "type", "bottoms", "top shapes", "params", "MACs")
+    timed = bool(layers) and "seconds" in layers[0]
+    head = ("layer", "type", "bottoms", "top shapes", "params", "MACs", *(["time"] if timed else []))
     rows = [
         (
             layer["name"],
@@ -299,10 +325,11 @@ def _table(layers: list[dict[str, Any]]) -> None:
             ", ".join(dims(tuple(t["shape"])) for t in layer["tops"]),
             f"{layer['params']:,}" if layer["params"] else "",
             f"{layer['macs']:,}" if layer["macs"] else "",
+            *([f"{1e3 * layer['seconds']:.3f} ms"] if timed else []),
         )
         for layer in layers
     ]
-    widths = [min(40, max(len(r[i]) for r in (head, *rows))) for i in range(6)]
+    widths = [min(40, max(len(r[i]) for r in (head, *rows))) for i in range(len(head))]
     for row in (head, *rows):
         cells = [_cut(c, w) for c, w in zip(row, widths, strict=True)]
         placed = [c.rjust(w) if i > 3 else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]

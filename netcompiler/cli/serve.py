@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> int:
     inputs = tuple(input_shapes(options.input).items())
     state = State(options.phase, options.level, tuple(options.stage), inputs)
     folder = Folder(options.path)
+    if folder.only:
+        folder.read(folder.only)  # what is no text is told here, not in the browser
     editor = Editor(folder, state, options.port)
     what = folder.root / folder.only if folder.only else folder.root
     print(f"editing {what} at\n\n    {editor.url}\n\nCtrl-C stops.", flush=True)

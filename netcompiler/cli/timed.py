@@ -85,6 +85,9 @@ def main(arguments: list[str]) -> int:
         graph = reshape(graph, batched)
     say("loading torch")
     from .. import module, timing
+    from ..kernels import memory
+
+    memory.keep()
 
     weights = [path for paths in options.weights for path in paths.split(",")]
     plain = options.no_optimize or options.backward or options.phase == "TRAIN"

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from unicodedata import combining
 
 from ..layers.base import short_number
 from .folding import View
 from .model import Box, Row, shape_text, short_count
 
-# Hundredths of the font size, from the space (32) to the tilde (126). The fonts that the pictures name differ; these are
-# the widths of DejaVu Sans, the widest of them.
+if TYPE_CHECKING:
+    from .marks import Mark
+
+# Hundredths of the font size, from the space (32) to the tilde (126). The fonts that the pictures name differ; each of these
+# is the width in the widest of them: mostly in DejaVu Sans, of some capitals in Helvetica, Arial and Liberation Sans.
 _REGULAR = """
-32 41 46 84 64 96 78 28 40 40 50 84 32 37 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 54 102 69 69 70 78 64 58 78 76
-30 30 66 56 87 75 79 61 79 70 64 62 74 69 99 69 62 69 40 34 40 84 50 50 62 64 55 64 62 36 64 64 28 28 58 28 98 64 62 64 64
-42 53 40 64 60 82 60 60 53 64 34 64 84"""
+32 41 46 84 64 96 78 28 40 40 55 84 32 37 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 56 102 69 69 73 78 67 62
+78 76 30 55 67 58 87 75 79 67 79 73 67 62 74 69 99 69 67 69 40 34 40 84 56 50 62 64 55 64 62 36 64 64 28 28 58 28 98
+64 62 64 64 42 53 40 64 60 82 60 60 53 64 34 64 84"""
 _BOLD = """
-35 46 53 84 70 101 88 31 46 46 53 84 38 42 38 37 70 70 70 70 70 70 70 70 70 70 40 40 84 84 84 59 102 78 77 74 84 69 69 83 84
-38 38 78 64 100 84 86 74 86 78 73 69 82 78 111 78 73 73 46 37 46 84 50 50 68 72 60 72 68 44 72 72 35 35 67 35 105 72 69 72 72
-50 60 48 72 66 93 65 66 59 72 37 72 84"""
+35 46 53 84 70 101 88 31 46 46 53 84 38 42 38 37 70 70 70 70 70 70 70 70 70 70 40 40 84 84 84 62 102 78 77 74 84 69 69
+83 84 38 56 78 64 100 84 86 74 86 78 73 69 82 78 111 78 73 73 46 37 46 84 56 50 68 72 60 72 68 44 72 72 35 35 67 35
+105 72 69 72 72 50 60 48 72 66 93 65 66 59 72 37 72 84"""
 _WIDTHS = [{chr(32 + i): int(w) for i, w in enumerate(table.split())} for table in (_REGULAR, _BOLD)]
 for _table in _WIDTHS:
-    _table.update({"×": 84, "…": 100, "·": 38, "–": 50})
+    _table.update({"×": 84, "…": 100, "·": 38, "–": 56, "→": 100})
 OTHER = 105  # of a character that is not in the table; those that are wider are squeezed by the viewer
 
 
@@ -81,6 +85,7 @@ HEADING = Style("t-heading", 20, True)
 CAPTION = Style("t-caption", 12)
 FOLD = Style("t-fold", 13, True)
 FOLD_NAME = Style("t-foldname", 11)
+NOTE = Style("t-note", 10.5, True)
 
 
 APART = 6.0  # texts in one line
@@ -149,6 +154,7 @@ class Card:
     strips: tuple[Strip, ...] = ()
     pills: tuple[Pill, ...] = ()
     tip: str = field(default="", repr=False)
+    mark: Mark | None = None
 
 
 PAD = 12.0  # between a box's side and its text
@@ -162,11 +168,12 @@ BETWEEN = 6.0  # pills of one box
 ALL_PILLS = 720.0  # the width of them all, where they are many
 
 
-def card(box: Box, view: View, across: bool) -> Card:
-    """The card of a box; `across`: the picture runs from left to right."""
+def card(box: Box, view: View, across: bool, mark: Mark | None = None) -> Card:
+    """The card of a box; `across`: the picture runs from left to right.  mark: what is said of it besides."""
     head, room = box.rows[0], MOST - 2 * PAD
     lines: list[Parts] = [[(head.name or "no name", NAME)], _described(head, KIND, SETTING)]
     lines += [[(text, FIGURE)] for text in _figures(box)]
+    lines += [[(text, NOTE)] for text in (mark.notes if mark else ())]
     rows = [_described(row, ROW, ROW_NAME) for row in box.rows[1:]]
     named = [[*row, ("", ROW), (layer.name, ROW_NAME)] for row, layer in zip(rows, box.rows[1:], strict=True)]
     pills = [(_pill_text(parts, len(box.tops)), output) for parts, output in _pill_parts(view, box)]
@@ -192,7 +199,8 @@ def card(box: Box, view: View, across: bool) -> Card:
         high = max(high, _span(pills, across))
     high = _even(high)
     placed, cell = _pills(pills, wide, high, across)
-    return Card(box, wide, high, cell, tuple(texts), tuple(strips), placed, tip(box, view))
+    told = "\n".join(text for text in (mark.tip if mark else "", tip(box, view)) if text)
+    return Card(box, wide, high, cell, tuple(texts), tuple(strips), placed, told, mark)
 
 
 def _even(size: float) -> float:

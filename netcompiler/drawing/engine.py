@@ -19,6 +19,7 @@ from .model import Edge
 
 Point = tuple[float, float]
 MARGIN = 14  # of a frame, around what it holds
+CLEAR = 3  # around cells, so that no line runs along a box's rim
 HEADER = 20  # of a frame, for its text
 BARE = 'BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"'
 
@@ -27,7 +28,7 @@ BARE = 'BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"'
 class Wire:
     """What is drawn from one node to another: a whole edge, or what several share. Nodes are `n` and a box's id, or joints.
 
-    port: the top that it leaves from; None at a joint.  fold: that which its target, a joint, lies in.
+    port: the top that it leaves from; None at a joint.  fold: that which its target, a joint, lies in; None: in none.
     """
 
     source: str
@@ -35,6 +36,11 @@ class Wire:
     port: int | None
     edges: tuple[Edge, ...]
     fold: int | None = None
+
+    @property
+    def parts(self) -> bool:
+        """Whether it ends at a joint."""
+        return self.target.startswith("j")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def _source(view: View, wires: list[Wire], cards: dict[int, Card], headers: list
     direction, side = ("LR", "e") if across else ("TB", "s")
     out = [
         "digraph {",
-        f"graph [rankdir={direction}, nodesep={0.4 if across else 0.32}, ranksep={0.32 if across else 0.44}];",
+        f"graph [rankdir={direction}, nodesep={0.4 if across else 0.32}, ranksep={0.5 if across else 0.38}];",
         'node [shape=box, fixedsize=true, label="", margin=0];',
         f"edge [arrowsize=0.62, tailport={side}];",
     ]
@@ -93,10 +99,13 @@ def _source(view: View, wires: list[Wire], cards: dict[int, Card], headers: list
     for box in view.boxes:
         one = cards[box.id]
         if len(one.pills) > 1:
-            out.append(f"n{box.id} [fixedsize=false, width=0, height=0, label=<{_table(one, across)}>];")
+            more = f"width=0, height=0, margin={CLEAR / 72:.5f}"
+            out.append(f"n{box.id} [fixedsize=false, {more}, label=<{_table(one, across)}>];")
             ports.add(f"n{box.id}")
         else:
-            out.append(f"n{box.id} [width={one.cell[0] / 72:.5f}, height={one.cell[1] / 72:.5f}];")
+            wide, high = ((size + 2 * CLEAR) / 72 for size in one.cell)
+            out.append(f"n{box.id} [width={wide:.5f}, height={high:.5f}];")
+    out += [_JOINT.format(wire.target) for wire in wires if wire.parts and wire.fold is None]
     out += _clusters(view, wires, headers)
     fan_out = Counter((wire.source, wire.port) for wire in wires)
     fan_in = Counter(wire.target for wire in wires)
@@ -104,14 +113,17 @@ def _source(view: View, wires: list[Wire], cards: dict[int, Card], headers: list
         more = (
             f', tailport="p{wire.port}:{side}"' if wire.source in ports else ", tailport=c" if wire.port is None else ""
         )
-        if fan_out[wire.source, wire.port] == fan_in[wire.target] == 1:
+        if wire.port is not None and all(edge.label for edge in wire.edges):
+            more += ", weight=0"  # labels give way, and part late
+        elif fan_out[wire.source, wire.port] == fan_in[wire.target] == 1:
             more += ", weight=6"  # a chain runs straight
-        elif all(edge.label for edge in wire.edges):
-            more += ", weight=0"  # labels give way
-        if wire.fold is not None:
+        if wire.parts:
             more += ", arrowhead=none, headport=c"
         out.append(f"{wire.source} -> {wire.target} [id={k}{more}];")
     return "\n".join([*out, "}"])
+
+
+_JOINT = "{} [width=0.06, height=0.06];"
 
 
 def _table(one: Card, across: bool) -> str:
@@ -147,9 +159,10 @@ def _clusters(view: View, wires: list[Wire], headers: list[Text]) -> list[str]:
     out: list[str] = []
 
     def put(k: int) -> None:
-        blank = f'<TABLE {BARE}><TR><TD FIXEDSIZE="TRUE" WIDTH="{headers[k].width + MARGIN + 12:.0f}" HEIGHT="{HEADER}"></TD></TR></TABLE>'
-        out.append(f"subgraph cluster_f{k} {{ margin={MARGIN}; labeljust=l; label=<{blank}>;")
-        out.extend(f"{w.target} [width=0.06, height=0.06];" for w in wires if w.fold == k)
+        size = f'FIXEDSIZE="TRUE" WIDTH="{headers[k].width + MARGIN + 12:.0f}" HEIGHT="{HEADER}"'
+        label = f"<TABLE {BARE}><TR><TD {size}></TD></TR></TABLE>"
+        out.append(f"subgraph cluster_f{k} {{ margin={MARGIN}; labeljust=l; label=<{label}>;")
+        out.extend(_JOINT.format(wire.target) for wire in wires if wire.fold == k)
         out.extend(f"n{box};" for box in members[k] if inside[box] == k)
         for child, parent in enumerate(parents):
             if parent == k:

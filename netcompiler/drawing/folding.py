@@ -18,27 +18,37 @@ from .model import Box, Edge, Fold, Picture, Top
 
 Place = tuple[int, int]  # a box and the index of one of its tops
 WORK = 3_000_000  # reads of boxes that the search looks at before it gives up; a net of 2,000 layers needs few of them
+LARGE = 4  # boxes of what folds already when it comes twice
+MORE = 2  # boxes that the block before a chain may have more
 TRIES = 12  # cuts of one period that are looked at, those that cross the fewest edges first
 
 
-def folded(picture: Picture, least: int = 3) -> Picture:
-    """The same picture with its folds: whatever repeats at least so many times. Inner folds come before outer ones."""
-    return replace(picture, folds=tuple(_Search(picture, least).run())) if least > 1 else replace(picture, folds=())
+def folded(picture: Picture, least: int | None = None, keys: Sequence[object] = ()) -> Picture:
+    """The same picture with its folds, inner ones before outer ones: whatever repeats at least `least` times.
+
+    None: three times, and twice where that is LARGE boxes or more, as they are seen with the folds in them closed.
+    keys: for each box, what it must have in common with its copies besides.
+    """
+    return replace(picture, folds=() if least is not None and least < 2 else tuple(_Search(picture, least, keys).run()))
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """What counts as one at some level: a box, or a fold found before. Boxes first .. first + count - 1."""
+    """What counts as one at some level: a box, or a fold found before. Boxes first .. first + count - 1.
+
+    seen: how many of them are, when folds are closed.
+    """
 
     first: int
     count: int
+    seen: int
     label: int
 
 
 class _Search:
     """Finds the folds of a picture, innermost first."""
 
-    def __init__(self, picture: Picture, least: int) -> None:
+    def __init__(self, picture: Picture, least: int | None, keys: Sequence[object] = ()) -> None:
         self.picture, self.least = picture, least
         self.reads: list[list[Place]] = [[] for _ in picture.boxes]
         self.readers: list[list[tuple[int, int]]] = [[] for _ in picture.boxes]  # of each box: (reader, top)
@@ -47,7 +57,8 @@ class _Search:
             self.readers[edge.source].append((edge.target, edge.top))
         self.crossing = self._crossings()
         self.labels: dict[object, int] = {}
-        self.items = [_Item(box.id, 1, self.label(_label(box))) for box in picture.boxes]
+        found = [(_label(box), keys[box.id] if keys else None) for box in picture.boxes]
+        self.items = [_Item(k, 1, 1, self.label(what)) for k, what in enumerate(found)]
         self.work = 0
         self.failed: set[tuple[int, int, int]] = set()
 
@@ -66,13 +77,17 @@ class _Search:
                 change[reader + 1] -= 1
         return [int(v) for v in np.cumsum(change)]
 
+    def enough(self, seen: int) -> int:
+        """How often so many boxes must come to be folded."""
+        return self.least or (2 if seen >= LARGE else 3)
+
     def run(self) -> list[Fold]:
         folds: list[Fold] = []
         again = True
         while again:
             again = False
             period = 1
-            while period <= len(self.items) // self.least and self.work < WORK:
+            while period <= len(self.items) // self.enough(LARGE) and self.work < WORK:
                 found = self.of_period(period)
                 folds += found
                 again = again or bool(found)
@@ -84,11 +99,16 @@ class _Search:
         labels = np.array([item.label for item in self.items])
         same = np.concatenate(([False], labels[:-period] == labels[period:], [False]))
         edges = np.flatnonzero(same[1:] != same[:-1])
-        regions = [(int(a), int(b) + period) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-        folds, taken = [], []
+        regions = [(int(a), int(b) + period) for a, b in zip(edges[::2], edges[1::2], strict=True)][::-1]
+        folds: list[Fold] = []
+        taken: list[tuple[int, int, int]] = []  # from which item to which, and how many copies
         while regions:
             start, end = regions.pop()
-            if end - start < period * self.least:
+            met = next((one for one in taken if one[0] < end and start < one[1]), None)  # regions may share a copy
+            if met:
+                regions += [(start, met[0]), (met[1], end)]
+                continue
+            if end - start < period * self.enough(LARGE):
                 continue
             found = self.best(start, end, period)
             if found is None:
@@ -100,7 +120,11 @@ class _Search:
         for first, end, copies in sorted(taken, reverse=True):
             members = self.items[first:end]
             label = self.label((copies, *(item.label for item in members[:period])))
-            self.items[first:end] = [_Item(members[0].first, sum(item.count for item in members), label)]
+            count, seen = (
+                sum(item.count for item in members),
+                sum(item.seen for item in members[: len(members) // copies]),
+            )
+            self.items[first:end] = [_Item(members[0].first, count, seen, label)]
         return sorted(folds, key=lambda fold: fold.copies[0][0])
 
     def best(self, start: int, end: int, period: int) -> tuple[int, int, Fold] | None:
@@ -108,39 +132,41 @@ class _Search:
 
         Of all ways to cut, the one through the fewest edges.
         """
-        offsets = range(min(period, end - start - period * self.least + 1))
+        offsets = range(min(period, end - start - period * self.enough(LARGE) + 1))
         cuts = [(self.crossing[self.items[start + o + period].first], o) for o in offsets]
         for _, offset in sorted(cuts)[:TRIES]:
             first = start + offset
             size = sum(item.count for item in self.items[first : first + period])
+            least = self.enough(sum(item.seen for item in self.items[first : first + period]))
             base = self.items[first].first
             copies = (end - first) // period
             key = (base, size, copies)
             if key in self.failed:
                 continue
-            run = self.longest(base, size, copies)
+            run = self.longest(base, size, copies, least)
             if run is None:
                 self.failed.add(key)
                 continue
             skipped, count, side_by_side = run
             base += skipped * size
             members = tuple(tuple(range(base + c * size, base + (c + 1) * size)) for c in range(count))
-            return first + skipped * period, count, Fold(members, self.names(members), side_by_side)
+            kin = "" if side_by_side else self.kin(members[0], members[1])
+            return first + skipped * period, count, Fold(members, self.names(members), side_by_side, kin)
         return None
 
-    def longest(self, base: int, size: int, copies: int) -> tuple[int, int, bool] | None:
+    def longest(self, base: int, size: int, copies: int, least: int) -> tuple[int, int, bool] | None:
         """Of copies of `size` boxes from box `base` on: how many to leave out, how many to fold, and in which way."""
         for side_by_side in (False, True):
             inputs = [self.inputs(base + c * size, size, 0 if side_by_side else size) for c in range(copies)]
             fits = self.alike_side_by_side if side_by_side else self.alike_in_chain
             found = (0, 0)
             start = 0
-            while copies - start >= max(self.least, found[1] + 1):
+            while copies - start >= max(least, found[1] + 1):
                 count = fits(inputs, base, size, start, copies)
                 if count > found[1]:
                     found = (start, count)
                 start += max(count, 1)
-            if found[1] >= self.least:
+            if found[1] >= least:
                 return (*found, side_by_side)
         return None
 
@@ -175,11 +201,10 @@ class _Search:
             end += 1
         if any(way == 2 and place >= begin for _, way, place, _ in model):
             return 1
-        for copy in range(start, end):
-            far = self.leaving(base + copy * size, size, 2 * size)
-            if far:  # then it is the last one, if what is read elsewhere is what it would pass on
-                return copy - start + (far <= passed)
-        return end - start - (not self.leaving(base + (end - 1) * size, size, size) <= passed)
+        last = start  # one that is read further on than in the next is the last one
+        while last < end - 1 and not self.leaving(base + last * size, size, 2 * size):
+            last += 1
+        return last - start + (self.leaving(base + last * size, size, size) <= passed)
 
     def enters(
         self, first: list[tuple[int, int, int, int]], model: list[tuple[int, int, int, int]], begin: int, size: int
@@ -241,6 +266,34 @@ class _Search:
             if reader >= base + size
         }
 
+    def kin(self, first: Sequence[int], second: Sequence[int]) -> str:
+        """The name of the block right before a chain, if it is of the types of its copies; "" if not.
+
+        It ends as they do, reads one place, and hands on its end alone.
+        """
+        end = first[0] - 1
+        entering = {place for box in first for place in self.reads[box] if place[0] < first[0]}
+        passed = {place for box in second for place in self.reads[box] if place[0] < second[0]}
+        if len(entering) != 1 or len(passed) != 1 or entering != {(end, 0)}:
+            return ""
+        if _label(self.picture.boxes[end]) != _label(self.picture.boxes[passed.pop()[0]]):
+            return ""
+        for size in range(len(first), len(first) + MORE + 1):
+            block = range(end - size + 1, end + 1)
+            if block[0] < 0:
+                break
+            within = set(block)
+            read = {place for box in block for place in self.reads[box] if place[0] not in within}
+            alone = all(reader in within for box in block[:-1] for reader, _ in self.readers[box])
+            kinds = iter(self.kinds(box) for box in block)
+            if len(read) == 1 and alone and all(self.kinds(box) in kinds for box in first):
+                return self.names([block])[0]
+        return ""
+
+    def kinds(self, box: int) -> list[str]:
+        """The types of a box's layers."""
+        return [row.kind for row in self.picture.boxes[box].rows]
+
     def names(self, copies: Sequence[Sequence[int]]) -> tuple[str, ...]:
         """What the copies are called: what the names of all their boxes begin or end with, or else their last box's name."""
         within = [[self.picture.boxes[k].name for k in copy] for copy in copies]
@@ -276,6 +329,17 @@ class View:
     stands_for: dict[int, tuple[int, ...]]
     edges: tuple[Edge, ...]
     folds: tuple[Fold, ...]
+
+    def ranks(self) -> dict[int, int]:
+        """How many edges lead to each box from one that reads nothing, at most."""
+        ranks = {box.id: 0 for box in self.boxes}
+        outgoing: dict[int, list[int]] = {}
+        for edge in self.edges:
+            outgoing.setdefault(edge.source, []).append(edge.target)
+        for box in self.boxes:  # in an order in which every edge points forward
+            for target in outgoing.get(box.id, ()):
+                ranks[target] = max(ranks[target], ranks[box.id] + 1)
+        return ranks
 
     def members(self) -> list[list[int]]:
         """For each fold, the boxes shown in it, those of folds inside it too."""

@@ -39,12 +39,7 @@ class Bus:
 
 def without_long(view: View) -> tuple[list[Edge], list[Edge]]:
     """The edges that Graphviz is to route, and the longest ones, which would be too much for it; mostly none."""
-    ranks: dict[int, int] = {}
-    incoming: dict[int, list[Edge]] = {}
-    for edge in view.edges:
-        incoming.setdefault(edge.target, []).append(edge)
-    for box in view.boxes:  # in an order in which every edge points forward
-        ranks[box.id] = max((ranks[edge.source] + 1 for edge in incoming.get(box.id, ())), default=0)
+    ranks = view.ranks()
     spans = [ranks[edge.target] - ranks[edge.source] - 1 for edge in view.edges]
     most = LONG if sum(spans) > PLACES[0] * len(view.boxes) + PLACES[1] else len(ranks)
     short = [edge for edge, span in zip(view.edges, spans, strict=True) if span <= most]

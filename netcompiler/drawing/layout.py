@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .cards import FOLD, FOLD_NAME, Card, Text, card, written
-from .engine import HEADER, MARGIN, Point, Wire, places
+from .engine import CLEAR, HEADER, MARGIN, Point, Wire, places
 from .folding import View
 from .lanes import Bus, buses, without_long
+from .marks import Mark
 from .model import Edge, Fold
 
 
@@ -54,17 +55,17 @@ FRAME_MOST = 300.0  # of a frame's header
 INSET = 6.0  # between a frame and the lines inside it
 
 
-def lay_out(view: View, across: bool = False) -> Layout:
-    """The places of all that is seen; `across`: from left to right.
+def lay_out(view: View, across: bool = False, marks: Mapping[int, Mark] | None = None) -> Layout:
+    """The places of all that is seen; `across`: from left to right.  marks: of boxes, by id.
 
     Raises: NetError where Graphviz is not installed.
     """
     if not view.boxes:
         return Layout(0, 0, (), (), (), ())
-    cards = {box.id: card(box, view, across) for box in view.boxes}
+    cards = {box.id: card(box, view, across, (marks or {}).get(box.id)) for box in view.boxes}
     headers = [_header(fold) for fold in view.folds]
     short, long = without_long(view)
-    wires = _wires(view, short)
+    wires = _labels_together(_wires(view, short), view)
     found = places(view, wires, cards, headers, across)
     placed = {}
     for box, one in cards.items():
@@ -89,8 +90,8 @@ def lay_out(view: View, across: bool = False) -> Layout:
         if around:
             beside = [found.nodes[name] for name in members[around[-1]] if name.startswith("n")]
             curve = _confined(curve, frames[around[-1]], beside)
-        lines.append(Line(wire.edges, curve, head))
-    joints = [_middle(found.nodes[wire.target]) for wire in wires if wire.fold is not None]
+        lines.append(Line(wire.edges, *_touching(curve, head, wire, placed, across)))
+    joints = [_middle(found.nodes[wire.target]) for wire in wires if wire.parts]
     found_buses, width, height = buses(long, placed, (found.width, found.height), across)
     return Layout(width, height, tuple(placed.values()), tuple(lines), tuple(frames), tuple(joints), tuple(found_buses))
 
@@ -101,8 +102,10 @@ def _middle(corners: tuple[Point, Point]) -> Point:
 
 
 def _header(fold: Fold) -> Text:
-    """What a frame says: how often, and the first and the last name."""
+    """What a frame says: how often, and the first and the last name; and how often with the like block before it."""
     names = f"{fold.names[0]} … {fold.names[-1]}" + (", side by side" if fold.side_by_side else "")
+    if fold.kin:
+        names += f" · {len(fold.copies) + 1} with {fold.kin}"
     return written([(f"× {len(fold.copies)}", FOLD), (names, FOLD_NAME)], MARGIN, 6 + HEADER * 0.75, FRAME_MOST)
 
 
@@ -127,6 +130,53 @@ def _wires(view: View, edges: Sequence[Edge]) -> list[Wire]:
                 parted[group[0]].insert(0, together)
         wires = [new for wire in wires for new in parted.get(wire, [wire])]
     return wires
+
+
+def _labels_together(wires: Sequence[Wire], view: View) -> list[Wire]:
+    """The same wires, but the labels that come from one top run as one line, and part above their readers."""
+    ranks, framed = view.ranks(), view.innermost()
+    groups: dict[tuple[str, int | None], list[Wire]] = {}
+    for wire in wires:
+        ends = [(edge.source, edge.target) for edge in wire.edges]
+        plain = all(edge.label for edge in wire.edges) and not any(box in framed for end in ends for box in end)
+        if plain and ranks[ends[0][1]] - ranks[ends[0][0]] > 1:
+            groups.setdefault((wire.source, wire.port), []).append(wire)
+    parted: dict[Wire, list[Wire]] = {}
+    for group in groups.values():
+        left = sorted(group, key=lambda wire: ranks[wire.edges[0].target])
+        source, port = left[0].source, left[0].port
+        while len(left) > 1:
+            joint = f"jl{len(parted)}"
+            here = [wire for wire in left if ranks[wire.edges[0].target] == ranks[left[0].edges[0].target]]
+            parted[left[0]] = [Wire(source, joint, port, tuple(edge for wire in left for edge in wire.edges))]
+            parted |= {wire: [*parted.get(wire, ()), Wire(joint, wire.target, None, wire.edges)] for wire in here}
+            source, port = joint, None
+            left = left[len(here) :]
+        if left:
+            parted[left[0]] = [Wire(source, left[0].target, port, left[0].edges)]
+    return [new for wire in wires for new in parted.get(wire, [wire])]
+
+
+def _touching(
+    curve: Sequence[Point],
+    head: Sequence[Point],
+    wire: Wire,
+    placed: Mapping[int, tuple[Card, float, float]],
+    across: bool,
+) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    """A curve and its head, drawn through what is clear around cells, up to these themselves."""
+    points = list(curve)
+    if wire.port is not None:
+        card, x, y = placed[wire.edges[0].source]
+        points[0] = (x + card.cell[0], points[0][1]) if across else (points[0][0], y + card.cell[1])
+    if not head:
+        return tuple(points), ()
+    card, x, y = placed[wire.edges[0].target]
+    (a, b), (right, below) = head[1], (x + card.cell[0], y + card.cell[1])
+    dy = CLEAR if b < y else -CLEAR if b > below else 0
+    dx = 0 if dy else CLEAR if a < x else -CLEAR if a > right else 0
+    points[-2:] = [(a + dx, b + dy) for a, b in points[-2:]]
+    return tuple(points), tuple((a + dx, b + dy) for a, b in head)
 
 
 def _confined(curve: Sequence[Point], frame: Frame, cells: Sequence[tuple[Point, Point]]) -> tuple[Point, ...]:

@@ -94,12 +94,14 @@ class Edge:
 class Fold:
     """Equal structures, one after the other or side by side; all copies have equal boxes at equal places.
 
-    copies: the ids of their boxes.  names: what the copies are called.  Folds may lie within each other.
+    copies: the ids of their boxes.  names: what the copies are called.  kin: what the block right before a chain is called, if
+    it is of their types, but has other settings, or a box or two more, such as a projection.  Folds may lie within each other.
     """
 
     copies: tuple[tuple[int, ...], ...]
     names: tuple[str, ...]
     side_by_side: bool = False
+    kin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ def picture(graph: Graph) -> Picture:
         loss = any(weight for node in nodes for weight in node.loss_weights)
         boxes.append(Box(i, rows, tops, loss, any(row.fault for row in rows)))
         count = len(nodes[0].bottoms)
-        labels = {k % count for k in nodes[0].layer.no_gradient} if count else set()
+        known = registry.get(nodes[0].layer.kind, nodes[0].layer)
+        labels = {k % count for k in known.no_gradient if k < count}
         edges += [Edge(*home[value], i, k, k in labels) for k, value in enumerate(nodes[0].bottoms)]
     totals = {k: v for k, v in asdict(stats.totals(graph, figures)).items() if v is not None}
     told = tuple(str(fault) for error in graph.faults for fault in error.all)

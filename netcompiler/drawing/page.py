@@ -12,7 +12,7 @@ import html
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +33,33 @@ Times = Mapping[str, float]
 
 
 def page(
-    graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3, expand: bool = False
+    *graphs: Graph,
+    text: str | None = None,
+    times: Times | None = None,
+    fold: int | None = None,
+    expand: bool = False,
+    direction: str = "TB",
+    theme: str = "auto",
 ) -> str:
-    """The HTML file of a graph. Where its nodes have weights, they are told of as well.
+    """The HTML file of a graph, or of the same net in several phases. Where nodes have weights, they are told of as well.
 
     text: the prototxt that the graph was built from; read from its file again unless given.
     times: the measured seconds of each layer, by name.  fold: how often a block must come again to be folded.
-    expand: folds are open at first.
+    expand, direction, theme: how it looks at first: folds open, TB or LR, light or dark or as the reader prefers (auto).
     """
-    data = page_data(graph, text=text, times=times, fold=fold)
-    return page_html(data | {"expand": expand})
+    first = {"expand": expand, "direction": direction, "theme": theme}
+    return page_html(*(page_data(graph, text=text, times=times, fold=fold) | first for graph in graphs))
 
 
-def page_html(data: Mapping[str, Any], name: str = "page") -> str:
-    """The HTML file around a page's data, with the script and the style of assets/NAME."""
+def page_html(*nets: Mapping[str, Any], name: str = "page") -> str:
+    """The HTML file around the data of a page's nets, with the script and the style of assets/NAME."""
     script = (ASSETS / f"{name}.js").read_text(encoding="utf-8")
     style = (ASSETS / f"{name}.css").read_text(encoding="utf-8")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data: blob:;"
         " base-uri 'none'; form-action 'none'"
     )
-    title = html.escape(f"{data.get('name') or 'net'} ({data['phase']})")
+    title = html.escape(f"{nets[0]['name'] or 'net'} ({', '.join(net['phase'] for net in nets)})")
     return "\n".join(
         [
             "<!doctype html>",
@@ -70,7 +76,7 @@ def page_html(data: Mapping[str, Any], name: str = "page") -> str:
             "</head>",
             "<body>",
             "<noscript>This page draws a net with JavaScript, which is switched off.</noscript>",
-            f'<script type="application/json" id="net">{_inert(data)}</script>',
+            f'<script type="application/json" id="net">{_inert(nets if len(nets) > 1 else nets[0])}</script>',
             f"<script>{script}</script>",
             "</body>",
             "</html>",
@@ -84,13 +90,15 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _inert(data: Mapping[str, Any]) -> str:
+def _inert(data: Any) -> str:
     """JSON in which no tag and no comment can begin or end, whatever a net says."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def page_data(graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int = 3) -> dict[str, Any]:
+def page_data(
+    graph: Graph, *, text: str | None = None, times: Times | None = None, fold: int | None = None
+) -> dict[str, Any]:
     """What the front-end draws, as plain values; web/src/types.js names every field."""
     if text is None:
         text = _source_text(graph)
@@ -104,8 +112,12 @@ def page_data(graph: Graph, *, text: str | None = None, times: Times | None = No
         "boxes": [gathered.box(box) for box in shown.boxes],
         "edges": [[e.source, e.top, e.target, e.bottom] for e in shown.edges],
         "folds": [
-            {"copies": [list(copy) for copy in f.copies], "names": list(f.names), "sideBySide": f.side_by_side}
-            for f in shown.folds
+            {
+                "copies": [list(copy) for copy in found.copies],
+                "names": list(found.names),
+                "sideBySide": found.side_by_side,
+            }
+            for found in shown.folds
         ],
         "figures": FIGURES,
         "totals": _totals(shown, times or {}),
@@ -168,7 +180,7 @@ class _Gathered:
             "type": row.kind,
             "category": row.category,
             "brief": row.text,
-            "settings": [[name, typeset(value), usual] for name, value, usual in _settings(node)],
+            "settings": [[name, _written(value), usual] for name, value, usual in _settings(node)],
             "bottoms": [_value(v) for v in node.bottoms],
             "tops": [_value(v) for v in node.tops],
             "blobs": self.blobs(node),
@@ -226,7 +238,8 @@ def _settings(node: Node) -> list[tuple[str, str, bool]]:
     """All parameters of a layer, and whether they are at their defaults; fillers are told of as long as they are set."""
     layer, given = node.layer, node.layer.settings()
     found = [(name, value, False) for name, value in given.items()]
-    for f in fields(layer) if is_dataclass(layer) else ():
+    known: tuple[Field[Any], ...] = fields(layer) if is_dataclass(layer) else ()
+    for f in known:
         value = getattr(layer, f.name)
         if f.name in given or f.name in ("kind", "category"):
             continue
@@ -239,6 +252,15 @@ def _settings(node: Node) -> list[tuple[str, str, bool]]:
         ("loss_weight", ", ".join(f"{w:g}" for w in node.loss_weights), False) for _ in range(any(node.loss_weights))
     ]
     return found
+
+
+def _written(value: str) -> str:
+    """A setting as a prototxt and people have it.
+
+    >>> _written("True"), _written("3x3")
+    ('true', '3×3')
+    """
+    return value.lower() if value in ("True", "False") else typeset(value)
 
 
 _FILLER_WORDS = {"constant": ("value",), "uniform": ("min", "max"), "gaussian": ("mean", "std", "sparse")}

@@ -11,6 +11,7 @@ from ..layers.base import CATEGORIES
 from .cards import APART, CAPTION, FOLD, HEADING, KIND, Card, Pill, Style, Text, cut, is_measured, width
 from .lanes import Bus
 from .layout import STACK, Frame, Layout, Line
+from .marks import FADED, KINDS, OUT, SAME, SMALL, Mark, badge, css as css_of_marks, swatch, used
 from .model import Picture, short_count
 from .theme import css
 
@@ -27,10 +28,21 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One net in its place in the picture."""
+    """One net in its place in the picture. title: what stands over it where there are several; else its phase."""
 
     picture: Picture
     layout: Layout
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What stands above the nets, and what a reader hears who cannot see them. lines: parts, broken where they must be."""
+
+    name: str
+    lines: tuple[tuple[str, ...], ...]
+    label: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +54,20 @@ class Sheet:
     height: float
 
 
-def sheet(panels: Sequence[Panel], theme: str, across: bool, fonts: str) -> Sheet:
+def sheet(panels: Sequence[Panel], theme: str, across: bool, fonts: str, heading: Heading | None = None) -> Sheet:
     """The whole picture: the name and the totals, what the colours mean, and the nets, side by side (across: stacked)."""
+    heading = heading or _heading(panels)
+    marks = [card.mark for panel in panels for card, _, _ in panel.layout.cards if card.mark]
     titles = [_titles(panel, len(panels) > 1) for panel in panels]
+    if not across:
+        titles = [(lines, max(high for _, high in titles)) for lines, _ in titles]  # nets begin at one height
     sizes = [
         (max([panel.layout.width, *(line.width for line in lines)]), panel.layout.height + high)
         for panel, (lines, high) in zip(panels, titles, strict=True)
     ]
     beside = max(w for w, _ in sizes) if across else sum(w for w, _ in sizes) + GAP * (len(panels) - 1)
     inner = max(LEAST_WIDTH, beside)
-    head, top = _head(panels, inner)
+    head, top = _head(heading, panels, used(marks), inner)
     x, y = EDGE + (0 if across else (inner - beside) / 2), top
     body = []
     for panel, (lines, high), (wide, tall) in zip(panels, titles, sizes, strict=True):
@@ -67,16 +83,21 @@ def sheet(panels: Sequence[Panel], theme: str, across: bool, fonts: str) -> Shee
     text = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="nc" {size} viewBox="0 0 {_n(total_width)} {_n(total_height)}"'
         f' font-family="{fonts}" role="graphics-document" aria-roledescription="diagram"'
-        f' aria-label="{_attribute(_label(panels))}">',
-        f"<title>{_escape(_name(panels))}</title>",
-        f"<desc>{_escape(_description(panels))}</desc>",
-        f"<style>\n{css(theme)}\n</style>",
+        f' aria-label="{_attribute(heading.label)}">',
+        f"<title>{_escape(heading.name)}</title>",
+        f"<desc>{_escape(heading.description)}</desc>",
+        f"<style>\n{style(theme, bool(marks))}\n</style>",
         f'<rect class="paper" {size}/>',
         *head,
         *body,
         "</svg>",
     ]
     return Sheet("".join(f"{line}\n" for line in text), total_width, total_height)
+
+
+def style(theme: str, marked: bool) -> str:
+    """The rules of a picture, and of the marks in it."""
+    return f"{css(theme)}\n{css_of_marks(theme)}" if marked else css(theme)
 
 
 def _n(number: float) -> str:
@@ -92,6 +113,11 @@ def _escape(text: str) -> str:
     return escape(_FORBIDDEN.sub("\ufffd", text), quote=False)
 
 
+def escaped(text: str) -> str:
+    """Text for an element or an attribute."""
+    return escape(_FORBIDDEN.sub("\ufffd", text))
+
+
 def _attribute(text: str) -> str:
     return escape(_FORBIDDEN.sub("\ufffd", text).replace("\n", "; "))
 
@@ -103,8 +129,11 @@ def _name(panels: Sequence[Panel]) -> str:
     return panels[0].picture.name or "net without a name"
 
 
-def _label(panels: Sequence[Panel]) -> str:
-    return f"{_name(panels)}: {', '.join(p.picture.phase for p in panels)}"
+def _heading(panels: Sequence[Panel]) -> Heading:
+    """The name, and the totals of a single net."""
+    name, first = _name(panels), panels[0].picture
+    lines = ((first.phase, *_totals(first)),) if len(panels) == 1 else ()
+    return Heading(name, lines, f"{name}: {', '.join(p.picture.phase for p in panels)}", _description(panels))
 
 
 def _description(panels: Sequence[Panel]) -> str:
@@ -137,16 +166,19 @@ def _totals(picture: Picture) -> list[str]:
     return found
 
 
-def _head(panels: Sequence[Panel], inner: float) -> tuple[list[str], float]:
-    """The name, the totals of a single net, and what the colours mean; and where the nets begin."""
-    y = EDGE + 20
-    out = [_text(Text(EDGE, y, cut(_name(panels), HEADING.size, inner, True), HEADING))]
-    if len(panels) == 1:
-        picture = panels[0].picture
-        for line in _wrapped([picture.phase, *_totals(picture)], inner, CAPTION):
+def _head(heading: Heading, panels: Sequence[Panel], marks: Sequence[str], inner: float) -> tuple[list[str], float]:
+    """The name, what is said of all, and what the marks and the colours mean; and where the nets begin."""
+    y = EDGE + (20 if heading.name else -20)
+    out = [_text(Text(EDGE, y, cut(heading.name, HEADING.size, inner, True), HEADING))]
+    for parts in heading.lines:
+        for line in _wrapped(parts, inner, CAPTION):
             y += 19
             out.append(_text(Text(EDGE, y, line, CAPTION)))
     y += 14
+    if marks:
+        told, y = _entries([(swatch(kind), KINDS[kind].words) for kind in marks], inner, y)
+        out += told
+        y += 9
     legend, y = _legend(panels, inner, y)
     return out + legend, y + 22
 
@@ -155,7 +187,8 @@ def _titles(panel: Panel, shown: bool) -> tuple[list[Text], float]:
     """The phase and the totals over each of several nets, and the height that they take."""
     if not shown:
         return [], 0.0
-    lines, y = [Text(0, 14, panel.picture.phase, FOLD)], 14.0
+    title = cut(panel.title or panel.picture.phase, FOLD.size, max(panel.layout.width, 260.0), True)
+    lines, y = [Text(0, 14, title, FOLD)], 14.0
     for line in _wrapped(_totals(panel.picture), max(panel.layout.width, 260.0), CAPTION):
         y += 18
         lines.append(Text(0, y, line, CAPTION))
@@ -185,13 +218,18 @@ def _legend(panels: Sequence[Panel], inner: float, y: float) -> tuple[list[str],
         entries.append((stack, "repeated"))
     if any(pill.output for panel in panels for card, _, _ in panel.layout.cards for pill in card.pills):
         entries.append(('<rect class="output" x="0.5" y="0.5" width="20" height="12" rx="6"/>', "output"))
+    return _entries(entries, inner, y)
+
+
+def _entries(entries: Sequence[tuple[str, str]], inner: float, y: float) -> tuple[list[str], float]:
+    """Small pictures and their words, in lines; and where they end."""
     out, x = ['<g class="legend">'], EDGE
     y += 6
-    for swatch, word in entries:
+    for picture, word in entries:
         size = 27 + width(word, KIND.size) + 16
         if x > EDGE and x + size - 16 > EDGE + inner:
             x, y = EDGE, y + 21
-        out.append(f'<g transform="translate({_n(x)} {_n(y)})">{swatch}{_text(Text(27, 10.5, word, KIND))}</g>')
+        out.append(f'<g transform="translate({_n(x)} {_n(y)})">{picture}{_text(Text(27, 10.5, word, KIND))}</g>')
         x += size
     return [*out, "</g>"], y + 13
 
@@ -261,8 +299,10 @@ def _bus(bus: Bus, picture: Picture) -> Iterator[str]:
 def _card(card: Card, x: float, y: float) -> Iterator[str]:
     box = card.box
     words = f"{box.name}, " + ", then ".join(f"{row.kind} {row.text}".strip() for row in box.rows)
+    if card.mark and card.mark.kind != SAME:
+        words = "; ".join([words, KINDS[card.mark.kind].words, *card.mark.notes])
     yield (
-        f'<g class="box" data-box="{box.id}" role="img" aria-label="{_attribute(words)}"'
+        f'<g class="{_class(card.mark)}"{_anchor(card.mark)} data-box="{box.id}" role="img" aria-label="{_attribute(words)}"'
         f' transform="translate({_n(x)} {_n(y)})"><title>{_escape(card.tip)}</title>'
     )
     for pill in card.pills:
@@ -284,7 +324,30 @@ def _card(card: Card, x: float, y: float) -> Iterator[str]:
                 f' height="{_n(pill.height)}" rx="{_n(pill.height / 2)}"/>'
             )
         yield _text(pill.text)
+    if card.mark:
+        yield from _marked(card, card.mark)
     yield "</g>"
+
+
+def _class(mark: Mark | None) -> str:
+    return "box" if mark is None else f"box is-{mark.kind}" + (" faded" if mark.kind in FADED else "")
+
+
+def _anchor(mark: Mark | None) -> str:
+    return f' id="{mark.anchor}"' if mark and mark.anchor else ""
+
+
+def _marked(card: Card, mark: Mark) -> Iterator[str]:
+    """The rim and the badge of a box, and the badges of those of its rows that differ from the others."""
+    if mark.kind != SAME:
+        if KINDS[mark.kind].dash is not None:
+            shape = _path(card.box.category, card.width, card.height, -OUT, card.box.loss)
+            yield f'<path class="mark m-{mark.kind}" d="{shape}"/>'
+        yield badge(mark.kind, card.width + 1, -1)
+    middles = [15.0, *(strip.y + strip.height / 2 for strip in card.strips)]
+    for kind, y in zip(mark.rows, middles, strict=False):
+        if kind != SAME:
+            yield badge(kind, -OUT / 2, y, SMALL)
 
 
 def _stem(card: Card, pill: Pill) -> str:

@@ -16,7 +16,7 @@ def along(points, steps=6):
 
 
 def faults(layout):
-    """What is wrong, in words: texts that leave their boxes, boxes that overlap, lines through boxes, frames that do not hold."""
+    """What is wrong, in words: texts that leave their boxes, boxes that overlap, lines through boxes, frames too small."""
     return [*_texts(layout), *_overlaps(layout), *_frames(layout), *_lines(layout)]
 
 
@@ -50,7 +50,7 @@ def _texts(layout):
 
 def _overlaps(layout):
     cells = sorted((y, x, x + card.cell[0], y + card.cell[1], card.box.name) for card, x, y in layout.cards)
-    for i, (top, left, right, bottom, name) in enumerate(cells):
+    for i, (_, left, right, bottom, name) in enumerate(cells):
         for top2, left2, right2, _, name2 in cells[i + 1 :]:
             if top2 > bottom - NEAR:
                 break
@@ -60,10 +60,12 @@ def _overlaps(layout):
 
 def _frames(layout):
     for frame in layout.frames:
-        inside = {box for box in frame.fold.copies[0]}
+        inside = set(frame.fold.copies[0])
         for card, x, y in layout.cards:
             right, bottom = frame.x + frame.width, frame.y + frame.height
-            held = frame.x <= x and x + card.cell[0] <= right + NEAR and frame.y <= y and y + card.cell[1] <= bottom + NEAR
+            held = (
+                frame.x <= x and x + card.cell[0] <= right + NEAR and frame.y <= y and y + card.cell[1] <= bottom + NEAR
+            )
             apart = x >= right or x + card.cell[0] <= frame.x or y >= bottom or y + card.cell[1] <= frame.y
             if not (held if card.box.id in inside else apart):
                 yield f"{card.box.name} and the frame of {frame.fold.names}"
@@ -71,13 +73,13 @@ def _frames(layout):
 
 def _lines(layout):
     boxes = sorted(
-        ((y, x, x + card.width, y + card.height, card.box) for card, x, y in layout.cards), key=lambda box: box[:2]
+        ((y, x, x + card.cell[0], y + card.cell[1], card.box) for card, x, y in layout.cards), key=lambda box: box[:2]
     )
     starts = [box[0] for box in boxes]
     tall = max((box[3] - box[0] for box in boxes), default=0)
     for line in layout.lines:
         own = {end for edge in line.edges for end in (edge.source, edge.target)}
         for x, y in along(line.points):
-            for top, left, right, bottom, box in boxes[bisect_left(starts, y - tall) : bisect_right(starts, y)]:
-                if box.id not in own and left + 2 < x < right - 2 and top + 2 < y < bottom - 2:
+            for top, left, right, bottom, box in boxes[bisect_left(starts, y - tall - 1) : bisect_right(starts, y + 1)]:
+                if box.id not in own and left - 1 < x < right + 1 and top - 1 < y < bottom + 1:
                     yield f"a line of {line.edges[0]} goes through {box.name}"

@@ -23,6 +23,11 @@ def conv(name, bottom, outputs=8, kernel=3, top=None):
     return layer(name, "Convolution", bottom, top, more)
 
 
+def too_large(name, bottom):
+    """A convolution that does not build: its kernel is larger than the image."""
+    return layer(name, "Convolution", bottom, more="convolution_param { num_output: 8 kernel_size: 99 }")
+
+
 def relu(name, blob):
     return layer(name, "ReLU", blob, blob)
 

@@ -5,7 +5,7 @@ import pytest
 from netcompiler import build, load
 from netcompiler.drawing.folding import folded, view
 from netcompiler.drawing.model import picture
-from tests.drawing.nets import ZOO, add, block, conv, graph, layer, random_net, relu
+from tests.drawing.nets import ZOO, add, block, conv, graph, layer, random_net, relu, too_large
 
 
 def chain(names, first="data", make=conv):
@@ -18,6 +18,12 @@ def chain(names, first="data", make=conv):
 
 def pair(name, bottom, kernel=3):
     return conv(f"{name}_x", bottom, 8, kernel) + conv(name, f"{name}_x", 4 if kernel == 3 else 8)
+
+
+def bottleneck(name, bottom):
+    """A residual block of four boxes."""
+    text = conv(f"{name}_a", bottom, 4, 1) + conv(f"{name}_b", f"{name}_a", 4) + conv(f"{name}_c", f"{name}_b", 8, 1)
+    return text + add(name, bottom, f"{name}_c")
 
 
 def dense(name, bottom):
@@ -72,11 +78,18 @@ TABLE = [  # what it is, the net, and its folds: how often, boxes of a copy, the
     ("residual blocks", chain(["b1", "b2", "b3", "b4"], make=block), [(4, 3, "b1", "b4")]),
     (
         "a first one with a projection is none of them",
-        conv("p", "data") + conv("b0_a", "data") + conv("b0_b", "b0_a") + add("b0", "p", "b0_b")
+        conv("p", "data")
+        + conv("b0_a", "data")
+        + conv("b0_b", "b0_a")
+        + add("b0", "p", "b0_b")
         + chain(["b1", "b2", "b3"], "b0", block),
         [(3, 3, "b1", "b3")],
     ),
-    ("one read elsewhere ends it", chain(["b1", "b2", "b3", "b4"], make=block) + layer("s", "Silence", "b3", ""), [(3, 3, "b1", "b3")]),
+    (
+        "one read elsewhere ends it",
+        chain(["b1", "b2", "b3", "b4"], make=block) + layer("s", "Silence", "b3", ""),
+        [(3, 3, "b1", "b3")],
+    ),
     ("one read inside ends it", chain(["b1", "b2", "b3"], make=block) + layer("s", "Silence", "b2_a", ""), []),
     ("shapes may differ", chain(["d1", "d2", "d3"], make=dense), [(3, 2, "d1", "d3")]),
     ("one place for all", chain(["t1", "t2", "t3", "t4"], "data", tee), [(3, 2, "t2", "t4")]),
@@ -86,12 +99,16 @@ TABLE = [  # what it is, the net, and its folds: how often, boxes of a copy, the
         chain(["x", "y", "z"], make=three_and_pool),
         [(3, 1, "xa", "xc"), (3, 1, "ya", "yc"), (3, 1, "za", "zc"), (3, 4, "x", "z")],
     ),
-    ("two chains at once", towers(4), [(4, 2, "b0", "b3")]),
+    ("two chains at once, from one place", towers(4), [(3, 2, "b1", "b3")]),
     ("side by side", heads(4), [(4, 2, "h0", "h3")]),
     ("side by side, not alike", heads(3, (5, 6, 5)), []),
-    ("the other way round", chain(["b1", "b2"], make=block) + conv("b3_a", "b2") + conv("b3_b", "b3_a") + add("b3", "b3_b", "b2"), []),
+    (
+        "the other way round",
+        chain(["b1", "b2"], make=block) + conv("b3_a", "b2") + conv("b3_b", "b3_a") + add("b3", "b3_b", "b2"),
+        [],
+    ),
     ("data never", "".join(layer(f"i{k}", "Input", "", more="input_param { shape { dim: 1 } }") for k in range(4)), []),
-    ("faults never", chain(CONVS, make=lambda n, b: conv(n, b, 8, 99)), []),
+    ("faults never", "".join(too_large(name, "data") for name in CONVS), []),
     ("what reads unknown shapes", layer("x", "Strange", "data") + chain(CONVS, "x"), [(5, 1, "c0", "c4")]),
 ]
 
@@ -104,9 +121,50 @@ def test_folds(text, expected):
 
 
 def test_how_often():
-    found = picture(graph(chain(["b1", "b2"], make=block)))
-    assert not folded(found).folds and len(folded(found, 2).folds) == 1
-    assert not folded(picture(graph(chain(CONVS))), 6).folds
+    twice, five = (picture(graph(chain(names, make=make))) for names, make in ((CONVS[:2], bottleneck), (CONVS, conv)))
+    for found, often, folds in [(twice, 2, 1), (twice, 3, 0), (five, 5, 1), (five, 6, 0), (five, 0, 0)]:
+        assert len(folded(found, often).folds) == folds
+
+
+def test_how_often_unless_told():
+    """Three times; twice where it is four boxes or more, as they are seen: three convolutions that fold are one."""
+    for names, make, expected in [
+        ("ab", bottleneck, [(2, 4)]),
+        ("abc", bottleneck, [(3, 4)]),
+        ("ab", block, []),
+        ("abc", block, [(3, 3)]),
+        ("ab", three_and_pool, [(3, 1), (3, 1)]),
+    ]:
+        folds = folded(picture(graph(chain(names, make=make)))).folds
+        assert [(len(f.copies), len(f.copies[0])) for f in folds] == expected
+
+
+def projected(name, bottom, out=False):
+    """A block with a projection; `out`: something inside it is read elsewhere."""
+    text = conv(f"{name}_p", bottom) + conv(f"{name}_a", bottom, 8, 5) + conv(f"{name}_b", f"{name}_a")
+    return text + add(name, f"{name}_p", f"{name}_b") + (layer("s", "Silence", f"{name}_a", "") if out else "")
+
+
+BLOCKS = chain(["b1", "b2", "b3"], "b0", block)
+KIN = [
+    ("a projection", projected("b0", "data") + BLOCKS, "b0"),
+    (
+        "ends otherwise",
+        projected("b0", "data").replace('"Eltwise"', '"Eltwise" eltwise_param { operation: PROD }') + BLOCKS,
+        "",
+    ),
+    ("read elsewhere", projected("b0", "data", True) + BLOCKS, ""),
+    ("another end", projected("b0", "data") + relu("r", "b0") + BLOCKS, ""),
+    ("other types", conv("c", "data") + add("b0", "data", "c") + BLOCKS, ""),
+    ("nothing before", BLOCKS.replace('bottom: "b0"', 'bottom: "data"'), ""),
+    ("a chain", conv("c", "data", 8, 5) + chain(CONVS[:3], "c"), ""),
+]
+
+
+@pytest.mark.parametrize(("text", "kin"), [row[1:] for row in KIN], ids=[row[0] for row in KIN])
+def test_the_like_block_before(text, kin):
+    (fold,) = folded(picture(graph(text))).folds
+    assert len(fold.copies) == 3 and fold.kin == kin
 
 
 def test_names_do_not_matter():
@@ -157,9 +215,12 @@ def test_nested_folds_close_together():
 @pytest.mark.parametrize("name", ["ResNet-50", "ResNet-101", "ResNet-152"])
 def test_the_zoo(name):
     found = folded(picture(build(load(ZOO / f"{name}-deploy.prototxt"))))
-    blocks = {"ResNet-50": (3, 5), "ResNet-101": (3, 22), "ResNet-152": (7, 35)}[name]
-    assert sorted(len(f.copies) for f in found.folds) == list(blocks)
-    assert len(view(found).boxes) == 50
+    blocks = {"ResNet-50": [3, 5], "ResNet-101": [3, 22], "ResNet-152": [7, 35]}[name]
+    assert [len(f.copies) for f in found.folds] == [2, *blocks, 2]
+    assert [f.names[0] for f in found.folds][::3] == ["res2b", "res5b"]
+    assert [f.kin for f in found.folds] == ["res2a", "res3a", "res4a", "res5a"]
+    assert len(view(found).boxes) == 42
+    assert [len(f.copies) for f in folded(found, 3).folds] == blocks
 
 
 def wiring(found):
@@ -212,7 +273,9 @@ def check(found):
         for target, sources in enumerate(reads):
             for source, top in sources:
                 if source in place and (target not in place or place[target][0] != place[source][0]):
-                    readers.setdefault(place[source][0], set()).add((place[source][1], top, place.get(target, (None, target))))
+                    readers.setdefault(place[source][0], set()).add(
+                        (place[source][1], top, place.get(target, (None, target)))
+                    )
         for k in range(len(fold.copies) - 1):
             out = readers.get(k, set())
             if way == "chain":
@@ -230,9 +293,9 @@ def test_the_check_can_fail():
     found = folded(picture(graph(chain(["b1", "b2", "b3", "b4"], make=block))))
     check(found)
     one = found.folds[0]
-    wrong = replace(one, copies=tuple(tuple(b + 1 for b in copy) for copy in one.copies[:-1]))
-    with pytest.raises(AssertionError):
-        check(replace(found, folds=(wrong,)))
+    for wrong in (one.copies[:1] + one.copies[2:], one.copies[:2] + (tuple(b + 1 for b in one.copies[2]),)):
+        with pytest.raises(AssertionError):
+            check(replace(found, folds=(replace(one, copies=wrong),)))
     apart = found.edges[0]
     moved = [replace(e, source=apart.source) if e.target == one.copies[2][0] else e for e in found.edges]
     with pytest.raises(AssertionError):

@@ -7,7 +7,7 @@ import pytest
 from netcompiler.drawing.model import picture
 from netcompiler.layers import registry
 from netcompiler.layers.base import CATEGORIES
-from tests.drawing.nets import add, conv, graph, layer, relu
+from tests.drawing.nets import add, conv, graph, layer, relu, too_large
 
 
 def boxes(text):
@@ -50,7 +50,9 @@ def test_edges_name_the_tops():
 
 
 def test_what_a_row_tells():
-    text = layer("c", "Convolution", "data", more="convolution_param { num_output: 6 kernel_size: 5 stride: 2 group: 2 }")
+    text = layer(
+        "c", "Convolution", "data", more="convolution_param { num_output: 6 kernel_size: 5 stride: 2 group: 2 }"
+    )
     row = picture(graph(text)).boxes[1].rows[0]
     assert (row.kind, row.category, row.text) == ("Convolution", "convolution", "5×5, s2, g2, 6")
     assert row.settings["group"] == "2" and row.blobs == {"weight": (6, 4, 5, 5), "bias": (6,)}
@@ -59,7 +61,14 @@ def test_what_a_row_tells():
 
 
 def test_lines_of_a_layer():
-    text = 'layer {\n name: "c"\n type: "Convolution" bottom: "data" top: "c"\n convolution_param {\n num_output: 1 kernel_size: 1 }\n\n} # end\n'
+    text = """layer {
+        name: "c"
+        type: "Convolution" bottom: "data" top: "c"
+        convolution_param {
+            num_output: 1 kernel_size: 1 }
+
+    } # end
+    """
     row = picture(graph(text)).boxes[1].rows[0]
     assert (row.first, row.last) == (2, 8)
 
@@ -74,8 +83,14 @@ def test_losses_and_labels():
     assert found.boxes[3].tops[0].shape == ()
 
 
+def test_labels_of_losses_that_are_not_understood():
+    text = layer("x", "Strange", "data", "x y") + layer("loss", "SoftmaxWithLoss", "x y")
+    assert [(e.source, e.label) for e in picture(graph(text)).edges] == [(0, False), (1, False), (1, True)]
+    assert not any(e.label for e in picture(graph(layer("loss", "SoftmaxWithLoss", "data"))).edges)
+
+
 def test_what_is_not_understood():
-    text = conv("c", "data") + layer("x", "Strange", "c") + conv("d", "x") + conv("e", "data", 8, 99) + conv("f", "c")
+    text = conv("c", "data") + layer("x", "Strange", "c") + conv("d", "x") + too_large("e", "data") + conv("f", "c")
     found = picture(graph(text))
     opaque = {box.name: box.opaque for box in found.boxes}
     assert opaque == {"data": False, "c": False, "x": True, "d": False, "e": True, "f": False}
@@ -91,7 +106,11 @@ def test_a_fault_without_a_layer_marks_that_of_its_line(tmp_path):
     from netcompiler.looking import look
 
     path = tmp_path / "net.prototxt"
-    path.write_text('layer { name: "a" type: "Input" top: "a" input_param { shape { dim: 1 } } }\n' + relu("r", "a")[:-3] + " odd: 3 }\n")
+    path.write_text(
+        'layer { name: "a" type: "Input" top: "a" input_param { shape { dim: 1 } } }\n'
+        + relu("r", "a")[:-3]
+        + " odd: 3 }\n"
+    )
     found = picture(look(path)[1])
     assert [box.opaque for box in found.boxes] == [False, True]
     assert found.boxes[1].rows[0].fault == 'LayerParameter has no field "odd"'
@@ -109,7 +128,9 @@ def test_plain_data():
 def test_every_layer_has_a_category():
     assert {cls.category for cls in registry.values()} == set(CATEGORIES)
     without = {kind for kind, cls in registry.items() if cls.category == "other"}
-    assert without <= {"Dropout", "HDF5Output", "Python", "Silence"} | {k for k in without if not registry[k].__module__.startswith("netcompiler.")}
+    assert without <= {"Dropout", "HDF5Output", "Python", "Silence"} | {
+        k for k in without if not registry[k].__module__.startswith("netcompiler.")
+    }
 
 
 BRIEFS = [
