@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,8 +16,11 @@ import pytest
 
 import netcompiler
 from netcompiler import weights
+from netcompiler.binary import write_caffemodel
+from netcompiler.cli import main
 from netcompiler.drawing.page import ASSETS, page, page_data, page_html
 from netcompiler.drawing.weighing import BINS, filter_picture, png, statistics
+from netcompiler.errors import NetError
 from netcompiler.looking import look
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +80,12 @@ class Page(HTMLParser):
 def test_boxes_and_edges():
     data = data_of(NET)
     assert (data["name"], data["phase"], data["text"], data["faults"]) == ("tiny", "TEST", NET, [])
-    assert [[m["name"] for m in box["members"]] for box in data["boxes"]] == [["data"], ["conv", "relu"], ["pool"], ["fc"]]
+    assert [[m["name"] for m in box["members"]] for box in data["boxes"]] == [
+        ["data"],
+        ["conv", "relu"],
+        ["pool"],
+        ["fc"],
+    ]
     assert data["edges"] == [[0, 0, 1, 0], [1, 0, 2, 0], [2, 0, 3, 0]]
     assert [box["category"] for box in data["boxes"]] == ["data", "convolution", "pooling", "dense"]
     assert data["boxes"][3]["tops"] == [{"blob": "fc", "shape": [2, 7], "output": True}]
@@ -275,7 +284,9 @@ def test_nothing_is_loaded():
         assert tag not in ("iframe", "object", "embed", "base", "form")
     (style,), (*_, script) = parsed.inside("style"), parsed.inside("script")
     assert "@import" not in style and not re.findall(r"url\((?!#)", style)
-    assert not re.findall(r"\b(fetch|XMLHttpRequest|WebSocket|EventSource|sendBeacon|importScripts|import)\s*\(", script)
+    assert not re.findall(
+        r"\b(fetch|XMLHttpRequest|WebSocket|EventSource|sendBeacon|importScripts|import)\s*\(", script
+    )
     addresses = set(re.findall(r"https?://[\w./-]+", script))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml", "http://www.w3.org/1999/xlink",
                          "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"}  # fmt: skip
@@ -295,7 +306,13 @@ def test_the_policy_allows_this_script_and_style_only():
     assert not [a for _, a in parsed.tags if any(name.startswith("on") or name == "style" for name in a)]
 
 
-EVIL = ["</script><script>alert(1)</script>", "<!--<script>", "--> ]]> &lt;b&gt;", '"><img src=x onerror=alert(1)>', "\u2028\u2029\\"]
+EVIL = [
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "--> ]]> &lt;b&gt;",
+    '"><img src=x onerror=alert(1)>',
+    "\u2028\u2029\\",
+]
 
 
 @pytest.mark.parametrize("evil", EVIL)
@@ -327,20 +344,53 @@ def test_html_without_a_name():
 # --- the front-end's sources ---
 
 
-def test_assets_hold_the_licences_of_what_is_in_them():
-    head = (ASSETS / "page.js").read_text(encoding="utf-8").partition("*/")[0]
-    lock = json.loads((ROOT / "web/package-lock.json").read_text())["packages"]
-    for name in ("@dagrejs/dagre", "d3-selection", "d3-zoom"):
+WEB = ROOT / "web"
+has_sources = pytest.mark.skipif(not WEB.is_dir(), reason="the front-end's sources are not there")
+
+
+@has_sources
+@pytest.mark.parametrize(
+    "script, names",
+    [
+        ("page.js", ["@dagrejs/dagre", "d3-selection", "d3-zoom"]),
+        ("editor.js", ["@codemirror/view", "@lezer/common", "d3-zoom"]),
+    ],
+)
+def test_assets_hold_the_licences_of_what_is_in_them(script, names):
+    head = (ASSETS / script).read_text(encoding="utf-8").partition("*/")[0]
+    lock = json.loads((WEB / "package-lock.json").read_text())["packages"]
+    for name in names:
         assert f"{name} {lock[f'node_modules/{name}']['version']}\n" in head
-    assert head.count("Permission") >= 8
+    packages = re.findall(r"^[@\w./-]+ \d+\.\d+\.\d+$", head, re.M)
+    assert len(packages) >= 8 and head.count("Copyright") >= len(packages)
+    assert head.count("Permission ") + head.count("Redistribution and use") == len(packages), "each with its licence"
 
 
+def text_digest(path):
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+@has_sources
+def test_assets_were_built_from_these_sources():
+    """Without node: by what build.js has written down."""
+    built = json.loads((ASSETS / "built.json").read_text())
+    files = [f.relative_to(WEB).as_posix() for f in (WEB / "src").rglob("*") if f.is_file()]
+    lines = [
+        f"{path}\n{text_digest(WEB / path)}\n"
+        for path in sorted(["build.js", "package-lock.json", "package.json", *files])
+    ]
+    assert built["sources"] == hashlib.sha256("".join(lines).encode()).hexdigest(), "run `npm run build` in web/"
+    assert built["assets"] == {f.name: text_digest(f) for f in ASSETS.iterdir() if f.name != "built.json"}
+
+
+@has_sources
 def test_versions_are_pinned():
     package = json.loads((ROOT / "web/package.json").read_text())
     for name, version in (package["dependencies"] | package["devDependencies"]).items():
         assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
 
 
+@has_sources
 @pytest.mark.slow
 def test_assets_are_those_of_the_sources(tmp_path):
     """Where node and the packages are there (npm ci in web/): build again, and compare."""
@@ -349,3 +399,173 @@ def test_assets_are_those_of_the_sources(tmp_path):
     subprocess.run(["node", "build.js", "--out", str(tmp_path)], cwd=ROOT / "web", check=True)
     built = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert built == {p.name: p.read_bytes() for p in ASSETS.iterdir()}, "run `npm run build` in web/"
+
+
+# --- the command, and Python ---
+
+
+def held(path):
+    """The data in a page, one net or several."""
+    return json.loads(Page(path.read_text(encoding="utf-8")).inside("script", id="net")[0])
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(NET)
+    return path
+
+
+@pytest.fixture
+def trained(net):
+    """Weights of the net, but for its last layer."""
+    path = net.with_suffix(".caffemodel")
+    rng = np.random.default_rng(5)
+    blobs = {"conv": [rng.standard_normal((5, 3, 3, 3)).astype(np.float32), np.full(5, 0.25, np.float32)]}
+    write_caffemodel(path, netcompiler.parse(NET), blobs, phase="TEST", level=0, stages=())
+    return path
+
+
+def test_the_command_writes_a_page(net, capsys):
+    out = net.with_suffix(".html")
+    assert main([str(net), "-o", str(out)]) == 0
+    assert capsys.readouterr().out == f"wrote {out}\n", "nothing is run"
+    data = held(out)
+    assert data["text"] == NET and data["file"] == "net.prototxt" and str(net.parent) not in out.read_text()
+    assert (data["expand"], data["direction"], data["theme"]) == (False, "TB", "auto")
+    assert not [b for box in data["boxes"] for m in box["members"] for b in m["blobs"] if "stats" in b]
+
+
+def test_the_command_looks_at_weights_without_torch(net, trained):
+    out = net.with_suffix(".html")
+    options = [str(net), "-w", str(trained), "-o", str(out)]
+    code = f"import sys; from netcompiler.cli import main; main({options!r}); print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert run.stdout == f"wrote {out}\nFalse\n" and run.stderr.endswith(": fc\n"), (
+        "and tells what the file does not have"
+    )
+    members = {m["name"]: m for box in held(out)["boxes"] for m in box["members"]}
+    weight, bias = members["conv"]["blobs"]
+    assert bias["stats"]["mean"] == 0.25 and weight["stats"]["count"] == 135 and "png" in weight["stats"]["picture"]
+    assert "stats" not in members["fc"]["blobs"][0], "what a filler would put there says nothing"
+
+
+def test_weights_that_do_not_fit(net, trained, capsys):
+    net.write_text(NET.replace("num_output: 5", "num_output: 6"))
+    assert main([str(net), "-w", str(trained), "-o", str(net.with_suffix(".html"))]) == 2
+    assert "conv" in capsys.readouterr().err and not net.with_suffix(".html").exists()
+    assert main([str(net), "-w", str(trained), "-o", str(net.with_suffix(".html")), "--weights-policy", "skip"]) == 0
+
+
+def test_the_command_shapes_the_page(net):
+    first = 'layer { name: "in" type: "Input" top: "in" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }\n'
+    net.write_text(first + "".join(BLOCK.format(i, f"b{i - 1}" if i else "in") for i in range(5)))
+    out = net.with_suffix(".html")
+    assert main([str(net), "-o", str(out), "--fold", "5", "--expand", "--direction", "lr", "--theme", "dark"]) == 0
+    data = held(out)
+    assert len(data["folds"]) == 1 and (data["expand"], data["direction"], data["theme"]) == (True, "LR", "dark")
+    assert main([str(net), "-o", str(out), "--fold", "6", "--outputs", "b2"]) == 0
+    assert held(out)["folds"] == [] and len(held(out)["boxes"]) == 7
+
+
+def test_both_phases_in_one_page(net):
+    net.write_text(NET + 'layer { name: "drop" type: "Dropout" bottom: "fc" top: "fc" include { phase: TRAIN } }\n')
+    out = net.with_suffix(".html")
+    assert main([str(net), "-o", str(out), "--phase", "BOTH"]) == 0
+    train, test = held(out)
+    assert (train["phase"], test["phase"]) == ("TRAIN", "TEST")
+    assert (train["totals"]["layers"], test["totals"]["layers"]) == (6, 5)
+    assert Page(out.read_text()).inside("title") == ["tiny (TRAIN, TEST)"]
+
+
+def test_a_net_that_does_not_build_gets_a_page(net, trained, capsys):
+    net.write_text(NET.replace('"Pooling"', '"Strange"').replace("pooling_param { kernel_size: 2 stride: 2 }", ""))
+    out = net.with_suffix(".html")
+    assert main([str(net), "-o", str(out), "-w", str(trained)]) == 0
+    assert 'unknown layer type "Strange"' in capsys.readouterr().err
+    data = held(out)
+    assert len(data["faults"]) == 1 and data["boxes"][1]["members"][0]["blobs"][1]["stats"]["mean"] == 0.25
+
+
+def test_measured_times_are_in_the_page(net, capsys):
+    out = net.with_suffix(".html")
+    assert main([str(net), "-o", str(out), "--times", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert " ms\n" in told and "optimised" not in told
+    data = held(out)
+    times = {m["name"]: m["figures"].get("time") for box in data["boxes"] for m in box["members"]}
+    assert times.pop("data") is None and all(0 < t < 5 for t in times.values())
+    assert data["totals"]["time"] == pytest.approx(sum(times.values()))
+    assert not [b for box in data["boxes"] for m in box["members"] for b in m["blobs"] if "stats" in b], (
+        "random weights"
+    )
+    assert main([str(net), "--times", "--json", "--device", "cpu"]) == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert [bool(layer["seconds"]) for layer in layers] == [False, True, True, True, True]
+    assert main([str(net), "--times", "--figures"]) == 2 and "no times" in capsys.readouterr().err
+
+
+def test_draw_writes_a_page(net):
+    out = net.with_suffix(".html")
+    netcompiler.draw(graph_of(NET), out, times={"conv": 1.0}, direction="LR")
+    data = held(out)
+    assert data["text"] == "" and data["direction"] == "LR" and data["totals"]["time"] == 1
+    netcompiler.draw(net, out, phase="BOTH")
+    assert [one["text"] for one in held(out)] == [NET, NET]
+    with pytest.raises(NetError, match="by suffix"):
+        netcompiler.draw(net, net.with_suffix(".htm"))
+
+
+def test_an_old_net_is_shown_as_it_is_written(tmp_path):
+    """The lines are those of the file, whatever generation it is of."""
+    path = tmp_path / "old.prototxt"
+    path.write_text(
+        'input: "data"\ninput_dim: 1\ninput_dim: 3\ninput_dim: 8\ninput_dim: 8\n'
+        'layers {\n  layer { name: "conv" type: "conv" num_output: 4 kernelsize: 3 }\n  bottom: "data"\n  top: "conv"\n}\n'
+        'layers {\n  layer { name: "relu" type: "relu" }\n  bottom: "conv"\n  top: "conv"\n}\n'
+    )
+    netcompiler.draw(path, path.with_suffix(".html"))
+    data = held(path.with_suffix(".html"))
+    assert data["text"] == path.read_text()
+    assert [m["lines"] for box in data["boxes"][1:] for m in box["members"]] == [[6, 10], [11, 15]]
+
+
+def squeezing():
+    """Four pairs of fire modules, as SqueezeNet has them; the last one ends in a Dropout, and so is not like the others."""
+    text = ['layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 32 dim: 32 } } }']
+
+    def layer(name, kind, bottoms, top, more=""):
+        reads = " ".join(f'bottom: "{b}"' for b in bottoms)
+        text.append(f'layer {{ name: "{name}" type: "{kind}" {reads} top: "{top}" {more} }}')
+        return top
+
+    def conv(name, bottom, outputs, kernel):
+        settings = f"num_output: {outputs} kernel_size: {kernel} pad: {kernel // 2}"
+        return layer(name, "Convolution", [bottom], name, f"convolution_param {{ {settings} }}")
+
+    reads = "x"
+    for i, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64)):
+        thin = conv(f"f{i}s", reads, squeeze, 1)
+        reads = layer(
+            f"f{i}", "Concat", [conv(f"f{i}a", thin, 4 * squeeze, 1), conv(f"f{i}b", thin, 4 * squeeze, 3)], f"f{i}"
+        )
+        if i in (1, 3):
+            reads = layer(f"p{i}", "Pooling", [reads], f"p{i}", "pooling_param { kernel_size: 2 stride: 2 }")
+    layer("drop", "Dropout", [reads], reads)
+    return "\n".join(text)
+
+
+@pytest.mark.parametrize(
+    "text", [squeezing(), *(path.read_text() for path in ZOO.values())], ids=["squeezing", *map(str, ZOO)]
+)
+@pytest.mark.parametrize("fold", [None, 2, 3])
+def test_folds_lie_apart_or_within_each_other(text, fold):
+    """What the page relies on: a copy of a fold lies within one copy of the fold around it, and copies share nothing."""
+    folds = data_of(text, fold=fold)["folds"]
+    sets = [[set(copy) for copy in f["copies"]] for f in folds]
+    for copies in sets:
+        assert sum(map(len, copies)) == len(set.union(*copies))
+    for i, inner in enumerate(sets):
+        for outer in sets[i + 1 :]:
+            if set.union(*inner) & set.union(*outer):
+                assert sum(set.union(*inner) <= copy for copy in outer) == 1, (folds[i]["names"], inner, outer)

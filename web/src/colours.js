@@ -62,13 +62,13 @@ export function ramp(part, theme) {
 }
 
 /**
- * Whether dark ink reads better than light ink on a colour.
+ * Whether black reads better than white on a colour.
  * @param {string} colour   #rrggbb or rgb(r,g,b)
  * @returns {boolean}
  */
 export function isLight(colour) {
-  const [r, g, b] = rgb(colour).map((v) => (v / 255) ** 2.2)
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2
+  const [r, g, b] = rgb(colour).map((v) => (v <= 10 ? v / 3294 : ((v / 255 + 0.055) / 1.055) ** 2.4))
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 // there both have the same contrast
 }
 
 /**

@@ -213,7 +213,7 @@ export class Diagram {
   foldAll(closed) {
     const anchor = this.anchor(this.selected?.box)
     this.state = { closed: new Set(closed ? this.structure.frames.map((f) => f.key) : []), shown: this.state.shown }
-    if (this.selected) this.show(this.selected.box)
+    if (this.selected) this.state = this.structure.showing(this.selected.box, this.state)
     this.arrange(anchor)
     this.say(closed ? "All blocks folded" : "All blocks unfolded")
     this.tell("fold", null)
@@ -310,6 +310,36 @@ export class Diagram {
     } finally {
       this.svg.setAttribute("class", was)
     }
+  }
+
+  /**
+   * Where the layers that are drawn stand on the screen, and how large; those in the middle first.
+   * @returns {{scale: number, places: {name: string, x: number, y: number}[]}}
+   */
+  seenAt() {
+    const t = this.transform()
+    const { width, height } = this.size()
+    const places = this.scene.boxes.map((box) => {
+      const found = rect(this.placed.boxes, box)
+      const [x, y] = t.apply([found.x, found.y])
+      const far = Math.hypot(x + (found.width * t.k) / 2 - width / 2, y + (found.height * t.k) / 2 - height / 2)
+      return { name: this.net.boxes[box].members[0].name, x, y, far: box === this.selected?.box ? -1 : far }
+    })
+    return { scale: t.k, places: places.sort((a, b) => a.far - b.far) }
+  }
+
+  /**
+   * Have a layer stand where it stood in another diagram: the first of those that this net has as well.
+   * @param {ReturnType<Diagram["seenAt"]>} seen
+   */
+  resume({ scale, places }) {
+    const names = new Map(this.layers.map((layer) => [layer.member.name, layer.box]))
+    const same = places.find(({ name }) => names.has(name))
+    if (!same) return this.start()
+    const box = /** @type {number} */ (names.get(same.name))
+    this.show(box)
+    const { x, y } = rect(this.placed.boxes, box)
+    this.selection.call(this.zoom.transform, zoomIdentity.translate(same.x - x * scale, same.y - y * scale).scale(scale))
   }
 
   /** Whether there is anything to fold. */
@@ -457,8 +487,8 @@ export class Diagram {
       }
       const texts = g.querySelectorAll("text")
       this.net.boxes[box].members.forEach((member, row) => {
-        const light = !heat || isLight(paint(member).fill) === (this.theme === "light")
-        for (const text of row ? [texts[row + 1]] : [texts[0], texts[1]]) text.classList.toggle("turned", !light)
+        const dark = heat && !isLight(paint(member).fill)
+        for (const text of row ? [texts[row + 1]] : [texts[0], texts[1]]) text.classList.toggle("on-dark", dark)
       })
       g.querySelector(".card")?.setAttribute("stroke", paint(this.net.boxes[box].members[0]).stroke)
     }

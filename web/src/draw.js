@@ -54,7 +54,7 @@ export function cellOf(box, direction) {
   const [first, ...rest] = box.members
   const room = box.tops.length > 3 ? 84 : WIDEST
   const pills = box.tops.map(({ blob, shape, output }) => {
-    const full = box.tops.length > 1 || blob !== first.name ? `${blob}  ${dims(shape)}` : dims(shape)
+    const full = box.tops.length > 1 || blob !== first.name ? `${blob}: ${dims(shape)}` : dims(shape)
     const text = fit(full, SHAPE, room)
     return { text, full, width: Math.ceil(width(text, SHAPE)) + PILL_PAD, output }
   })

@@ -107,7 +107,7 @@ function start(api, begin) {
   })
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let syncing
-  const files = new Files(api, text, begin.only, { opened, changed: showFile })
+  const files = new Files(api, text, begin, { opened, changed: showFile })
   const view = new NetView(right, dark ? "dark" : "light", {
     select: (layer) => {
       const at = placeOf(layer.index)

@@ -21,13 +21,17 @@ const KEYS = [
     ["r", "turn: top to bottom, left to right"],
     ["s  t  i", "show or hide source, table, details"],
     ["d", "light or dark"],
+    ["p", "the net in its other phase"],
     ["Esc", "leave, deselect"],
     ["?", "this sheet"],
   ]],
 ]
 
-/** @returns {HTMLDialogElement} */
-export function helpSheet() {
+/**
+ * @param {boolean} phases   whether the page has the net in several
+ * @returns {HTMLDialogElement}
+ */
+export function helpSheet(phases) {
   const dialog = h(
     "dialog",
     { class: "help", "aria-labelledby": "help-title" },
@@ -40,7 +44,7 @@ export function helpSheet() {
           "section",
           null,
           h("h3", null, /** @type {string} */ (title)),
-          h("dl", null, /** @type {string[][]} */ (keys).map(([key, what]) => [h("dt", null, h("kbd", null, key)), h("dd", null, what)]).flat()),
+          h("dl", null, /** @type {string[][]} */ (keys).filter(([key]) => phases || key !== "p").map(([key, what]) => [h("dt", null, h("kbd", null, key)), h("dd", null, what)]).flat()),
         ),
       ),
     ),

@@ -244,7 +244,7 @@ export class Inspector {
         { class: "totals" },
         big.map((f) => h("div", { title: `${full(f, net.totals[f.key])}: ${f.help}` }, h("b", null, `${net.totals.unknown ? "≥ " : ""}${short(f, net.totals[f.key])}`), h("span", null, f.label))),
       ),
-      this.ends("Inputs", (box) => box.members[0].bottoms.length === 0, false),
+      this.ends("Inputs", (box) => box.category === "data", false),
       this.ends("Outputs", () => true, true),
       this.kinds(has("params") ? "params" : "", has("macs") ? "macs" : ""),
     ].filter((part) => part !== null)

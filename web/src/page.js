@@ -14,29 +14,46 @@ import { Table } from "./table.js"
 
 /** @typedef {import("./types.js").Net} Net */
 
+/**
+ * What stays when the net is shown in another phase.
+ * @typedef {object} Kept
+ * @property {string | null} layer               the name of the selected layer
+ * @property {string} colour
+ * @property {string[]} panes                    those that are shown
+ * @property {"TB" | "LR"} direction
+ * @property {ReturnType<import("./diagram.js").Diagram["seenAt"]>} seen
+ */
+
 const NARROW = 900
 
-/** @param {Net} net */
-function start(net) {
+/**
+ * @param {Net[]} nets   one, or the same net in several phases
+ * @param {number} at    which of them is shown
+ * @param {Kept} [kept]
+ */
+function start(nets, at, kept) {
+  const net = nets[at]
   const root = document.documentElement
   const narrow = innerWidth < NARROW
+  const hidden = (/** @type {string} */ id, /** @type {boolean} */ usual) => (kept ? !kept.panes.includes(id) : usual)
   const live = h("div", { class: "unseen", "aria-live": "polite", role: "status" })
   const canvas = h("div", { class: "canvas" })
   const legend = h("div", { class: "legend", "aria-hidden": "true" })
   const scale = h("span", { class: "percent", "aria-hidden": "true" })
-  const source = h("aside", { id: "source", class: "pane source", "aria-label": "Source", hidden: narrow || innerWidth < 1200 || !net.text })
-  const details = h("aside", { id: "details", class: "pane details", "aria-label": "Details", hidden: narrow })
-  const table = h("section", { id: "table", class: "pane table", "aria-label": "Table of figures", hidden: true })
-  const help = helpSheet()
+  const source = h("aside", { id: "source", class: "pane source", "aria-label": "Source", hidden: hidden("source", narrow || innerWidth < 1200) || !net.text })
+  const details = h("aside", { id: "details", class: "pane details", "aria-label": "Details", hidden: hidden("details", narrow) })
+  const table = h("section", { id: "table", class: "pane table", "aria-label": "Table of figures", hidden: hidden("table", true) })
+  const help = helpSheet(nets.length > 1)
 
-  root.dataset.theme = storedTheme() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")
+  const wanted = net.theme === "light" || net.theme === "dark" ? net.theme : storedTheme()
+  if (!kept) root.dataset.theme = wanted ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")
   const theme = () => /** @type {"light" | "dark"} */ (root.dataset.theme)
 
   const main = h("main", null, h("div", { class: "middle" }, source, canvas, details), table)
   const header = h("header", { class: "top" })
   document.body.append(header, main, help, live)
 
-  const diagram = mount(canvas, net, { theme: theme(), folded: !net.expand })
+  const diagram = mount(canvas, net, { theme: theme(), folded: !net.expand, direction: kept?.direction ?? net.direction })
   const inspector = new Inspector(details, diagram, (line) => {
     show(source, true)
     text?.goTo(line)
@@ -63,19 +80,21 @@ function start(net) {
   const menu = h(
     "details",
     { class: "menu" },
-    h("summary", { title: "Save as a file", "aria-label": "Save as a file", role: "button" }, icon(ICONS.share), "Export"),
+    h("summary", { title: "Save as a file", "aria-label": "Save as a file", role: "button" }, icon(ICONS.share), h("span", { class: "word" }, "Export")),
     h("div", { class: "items" }, [
       ["svg", "Picture, SVG"],
       ["png", "Picture, PNG"],
       ["csv", "Figures, CSV"],
     ].map(([kind, label]) => h("button", { type: "button", id: `export-${kind}`, onclick: () => exportAs(kind) }, label))),
   )
+  const ending = new AbortController()
+  const { signal } = ending
   document.addEventListener("pointerdown", (event) => {
     if (event.target instanceof Node && !menu.contains(event.target)) menu.open = false
-  })
+  }, { signal })
 
   header.append(
-    h("div", { class: "title" }, h("h1", { title: net.file || null }, net.name || net.file || "net"), h("span", { class: "phase" }, net.phase), h("span", { class: "sums" }, sums(net))),
+    h("div", { class: "title" }, h("h1", { title: net.file || null }, net.name || net.file || "net"), phases(), h("span", { class: "sums" }, sums(net))),
     search.root,
     h(
       "div",
@@ -122,11 +141,15 @@ function start(net) {
   inspector.select(null)
   for (const pane of [source, details, table]) show(pane, !pane.hasAttribute("hidden"))
   showFolds()
-  paint("kind")
-  diagram.start()
+  paint([...colour.options].some((o) => o.value === kept?.colour) ? /** @type {Kept} */ (kept).colour : "kind")
+  if (kept) {
+    diagram.resume(kept.seen)
+    diagram.select(kept.layer, { reveal: false })
+  } else {
+    diagram.start()
+    diagram.select(asked() || null)
+  }
   scale.textContent = `${Math.round(100 * diagram.transform().k)} %`
-  const asked = decodeURIComponent(location.hash.slice(1))
-  if (asked) diagram.select(asked)
 
   document.addEventListener("keydown", (event) => {
     const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea")
@@ -135,7 +158,7 @@ function start(net) {
     if (!act) return
     act()
     event.preventDefault()
-  })
+  }, { signal })
   let tableWas = false
   let themeWas = theme()
   addEventListener("beforeprint", () => {
@@ -149,7 +172,7 @@ function start(net) {
     themeWas = theme()
     root.dataset.theme = "light"
     diagram.wear("light")
-  })
+  }, { signal })
   addEventListener("afterprint", () => {
     show(table, tableWas)
     diagram.svg.removeAttribute("viewBox")
@@ -157,7 +180,7 @@ function start(net) {
     root.dataset.theme = themeWas
     diagram.wear(theme())
     diagram.moved(diagram.transform())
-  })
+  }, { signal })
 
   /** @type {Record<string, () => void>} */
   const keys = {
@@ -176,6 +199,33 @@ function start(net) {
     t: () => toggle(table),
     i: () => toggle(details),
     d: () => wear(theme() === "dark" ? "light" : "dark"),
+    p: () => nets.length > 1 && change((at + 1) % nets.length),
+  }
+
+  /** What phase the net is in; where the page has several, a button for each. */
+  function phases() {
+    if (nets.length < 2) return h("span", { class: "phase" }, net.phase)
+    const differ = new Set(nets.map((n) => n.phase)).size === nets.length
+    const button = (/** @type {Net} */ { name, phase }, /** @type {number} */ i) =>
+      h("button", { type: "button", class: "phase", title: "Show this one (p)", "aria-pressed": String(i === at), onclick: () => change(i) }, differ ? phase : `${name || "net"} ${i + 1}`)
+    return h("span", { class: "phases", role: "group", "aria-label": "Phase" }, nets.map(button))
+  }
+
+  /**
+   * Show the net in another phase, at the same place.
+   * @param {number} to
+   */
+  function change(to) {
+    if (to === at) return
+    const focused = document.activeElement?.classList.contains("phase")
+    const shown = [source, details, table].filter((pane) => !pane.hidden).map((pane) => pane.id)
+    const layer = diagram.selected?.member.name ?? null
+    const next = { layer, colour: diagram.colour, panes: shown, direction: diagram.direction, seen: diagram.seenAt() }
+    ending.abort()
+    diagram.destroy()
+    for (const part of [header, main, help, live]) part.remove()
+    open(nets, to, next)
+    if (focused) /** @type {HTMLElement} */ (document.querySelector('.phase[aria-pressed="true"]')).focus()
   }
 
   /**
@@ -288,9 +338,26 @@ function storedTheme() {
   }
 }
 
+/** The layer that the address names. */
+function asked() {
+  try {
+    return decodeURIComponent(location.hash.slice(1))
+  } catch {
+    return "" // no address that this page has made
+  }
+}
+
+/**
+ * @param {Net[]} nets
+ * @param {number} at
+ * @param {Kept} [kept]
+ */
+function open(nets, at, kept) {
+  Object.assign(window, { netcompiler: start(nets, at, kept) }) // for scripts, and for tests
+}
+
 const data = document.getElementById("net")
 if (data) {
-  const page = start(JSON.parse(data.textContent ?? "null"))
+  open([JSON.parse(data.textContent ?? "null")].flat(), 0)
   performance.mark("drawn")
-  Object.assign(window, { netcompiler: page }) // for scripts, and for tests
 }

@@ -1,4 +1,4 @@
-/** The search field: layers by name, type or blob. */
+/** The search field: layers by name, type, or a blob that they make. */
 
 import { h } from "./dom.js"
 
@@ -46,7 +46,7 @@ function rankOf({ member }, word) {
   if (name.includes(word)) return 40
   if (type.startsWith(word)) return 30
   if (type.includes(word)) return 20
-  if ([...member.tops, ...member.bottoms].some(({ blob }) => blob.toLowerCase().includes(word))) return 10
+  if (member.tops.some(({ blob }) => blob.toLowerCase().includes(word))) return 10
   return 0
 }
 

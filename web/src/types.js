@@ -14,6 +14,8 @@
  * @property {Record<string, Category>} categories
  * @property {Fault[]} faults          what is wrong with the net
  * @property {boolean} [expand]        whether folds are open at first
+ * @property {"TB" | "LR"} [direction]  at first
+ * @property {string} [theme]          light, dark, or auto: as the reader prefers
  *
  * @typedef {number[] | null} Shape    null: not known
  *
