@@ -7,7 +7,7 @@ import torch
 import netcompiler
 from netcompiler import passes, weights
 from netcompiler.passes.drop_identities import drop_identities
-from netcompiler.passes.fold_batchnorm import fold_batchnorm
+from netcompiler.passes.fold_batchnorm import fold_batchnorm, fold_into_next
 
 X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } } }\n'
 CONV = """layer { name: "c" type: "Convolution" bottom: "x" top: "c"
@@ -17,6 +17,7 @@ NORM = 'layer { name: "n" type: "BatchNorm" bottom: "c" top: "c" }\n'
 NVCAFFE = NORM.replace('top: "c"', 'top: "c" batch_norm_param { scale_bias: true }')
 INTEL = NORM.replace('top: "c"', 'top: "c" batch_norm_param { use_weight_bias: true bias_term: false }')
 SCALE = 'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true\n} }\n'
+POWER = 'layer { name: "p" type: "Power" bottom: "c" top: "c" power_param { scale: -2 shift: 3 } }\n'
 RELU = 'layer { name: "r" type: "ReLU" bottom: "c" top: "c" }\n'
 FULL = """layer { name: "c" type: "InnerProduct" bottom: "x" top: "c"
          inner_product_param { num_output: 5 TRANSPOSE weight_filler { type: "xavier" } } }
@@ -60,6 +61,8 @@ FOLDS = [
     ("NVCaffe's norm", CONV + NVCAFFE + RELU, ["Convolution", "ReLU"]),
     ("NVCaffe's norm without bias before", CONV.replace("BIAS", "bias_term: false") + NVCAFFE, ["Convolution"]),
     ("Intel's norm without bias", CONV + INTEL, ["Convolution"]),
+    ("power", CONV + POWER, ["Convolution"]),
+    ("power after an inner product", FULL + POWER + SCALE, ["InnerProduct"]),
     ("Intel's norm and scale", CONV + INTEL.replace("bias_term: false", "") + SCALE, ["Convolution"]),
 ]
 
@@ -71,6 +74,58 @@ def test_fold(text, kinds):
     assert types(after) == kinds
     same(before, after)
     assert fold_batchnorm(after) is after
+
+
+# Before a convolution: on x, which becomes y.
+BEFORE = {kind: text.replace('"c"', '"x"') for kind, text in (("norm", NORM), ("scale", SCALE), ("power", POWER))}
+NO_SHIFT = BEFORE["power"].replace("shift: 3", "")
+ONE = CONV.replace("kernel_size: 3", "kernel_size: 1").replace("BIAS", "")
+INTO_NEXT = [
+    ("norm", BEFORE["norm"] + ONE, ["Convolution"]),
+    ("norm and scale", BEFORE["norm"] + BEFORE["scale"] + ONE, ["Convolution"]),
+    ("without bias", BEFORE["scale"] + ONE.replace("kernel_size", "bias_term: false kernel_size"), ["Convolution"]),
+    ("groups", BEFORE["scale"] + ONE.replace("num_output: 5", "num_output: 6 group: 3"), ["Convolution"]),
+    ("power", BEFORE["power"] + ONE, ["Convolution"]),
+    ("a scaling before padding", NO_SHIFT + ONE.replace("kernel_size: 1", "kernel_size: 3 pad: 1"), ["Convolution"]),
+    ("inner product", BEFORE["scale"] + FULL, ["InnerProduct"]),
+    ("transposed", BEFORE["norm"] + FULL.replace("TRANSPOSE", "transpose: true"), ["InnerProduct"]),
+]
+
+
+@pytest.mark.parametrize(("text", "kinds"), [f[1:] for f in INTO_NEXT], ids=[f[0] for f in INTO_NEXT])
+def test_fold_into_next(text, kinds):
+    before = bound(X + text.replace("TRANSPOSE", ""))
+    after = fold_into_next(before).check()
+    assert types(after) == kinds
+    same(before, after)
+    assert fold_into_next(after) is after
+
+
+NOT_INTO_NEXT = [
+    ("a shift before padding", BEFORE["scale"] + ONE.replace("kernel_size: 1", "kernel_size: 3 pad: 1"), "TEST"),
+    ("a shift before a kernel that might stick out", BEFORE["scale"] + ONE.replace("size: 1", "size: 3"), "TEST"),
+    ("a second reader", BEFORE["scale"] + ONE + RELU.replace('"c"', '"x"'), "TEST"),
+    ("batch statistics", BEFORE["norm"] + ONE, "TRAIN"),
+    ("a power", BEFORE["power"].replace("scale: -2", "power: 2") + ONE, "TEST"),
+    ("no scale", BEFORE["power"].replace("scale: -2", "scale: 0") + ONE, "TEST"),
+    ("shared weights", BEFORE["scale"] + ONE.replace('top: "c"', 'top: "c" param { name: "w" }'), "TEST"),
+    ("a shared scale", BEFORE["scale"].replace('top: "x"', 'top: "x" param { name: "w" }') + ONE, "TEST"),
+    ("a loss", BEFORE["scale"].replace('top: "x"', 'top: "x" loss_weight: 1') + ONE, "TEST"),
+    ("stopped gradient", BEFORE["scale"] + ONE.replace('bottom: "x"', 'bottom: "x" propagate_down: false'), "TEST"),
+    ("no convolution behind", BEFORE["scale"] + RELU.replace('"c"', '"x"'), "TEST"),
+]
+
+
+@pytest.mark.parametrize(("text", "phase"), [k[1:] for k in NOT_INTO_NEXT], ids=[k[0] for k in NOT_INTO_NEXT])
+def test_fold_into_next_keeps_hands_off(text, phase):
+    graph = bound(X + text, phase)
+    assert fold_into_next(graph) is graph
+
+
+def test_fold_into_next_keeps_an_output():
+    graph = bound(X + BEFORE["scale"].replace('top: "x"', 'top: "y"') + ONE.replace('bottom: "x"', 'bottom: "y"'))
+    both = graph.wanted([graph.last("y"), graph.last("c")])
+    assert fold_into_next(both) is both
 
 
 @pytest.mark.parametrize("norm", [NORM, NVCAFFE, INTEL], ids=["BVLC", "NVCaffe", "Intel"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ..graph import Graph
 from .drop_identities import drop_identities
 from .drop_unread import drop_unread
-from .fold_batchnorm import fold_batchnorm
+from .fold_batchnorm import fold_batchnorm, fold_into_next
 from .fuse_convolution import fuse_relu, fuse_sum
 
 Pass = Callable[[Graph], Graph]
@@ -16,6 +16,7 @@ PIPELINE: tuple[Pass, ...] = (
     drop_unread,  # what nobody needs keeps others from being alone with their reader
     drop_identities,  # first, so that what they part becomes neighbours
     fold_batchnorm,  # BatchNorm, Scale and Bias vanish into the layer before them
+    fold_into_next,  # what could not go backward goes forward
     fuse_sum,  # before fuse_relu: a convolution adds, then cuts off
     fuse_relu,
 )

@@ -1,27 +1,22 @@
-"""Fold per-channel affine layers into the layer before them."""
+"""Fold per-channel affine layers into the layer before them, or behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..graph import Array, Graph, Node, ParamSpec, Value
-from ..layers.batch_norm import BatchNorm
-from ..layers.bias import Bias
 from ..layers.convolution import Convolution
 from ..layers.inner_product import InnerProduct
-from ..layers.scale import Scale
 from ..weights import release
-
-Exact = NDArray[np.float64]
+from .affine import Affine, affine, private
 
 
 def fold_batchnorm(graph: Graph) -> Graph:
-    """Fold BatchNorm, Scale and Bias into the Convolution or InnerProduct before them.
+    """Fold BatchNorm, Scale, Bias and Power into the Convolution or InnerProduct before them.
 
     Given:   c = Convolution x;  n = BatchNorm c (with weight and bias of its own, or without);  s = Scale n
     Result:  s = Convolution' x        weight' = weight k,  bias' = bias k + b,  where BatchNorm and Scale are y = k x + b
@@ -45,11 +40,11 @@ def fold_batchnorm(graph: Graph) -> Graph:
         last = node
         while len(last.tops) == 1 and last.tops[0] not in graph.outputs and not any(last.loss_weights):
             after = readers.get(last.tops[0], [])
-            affine = _affine(after[0]) if len(after) == 1 else None
-            if affine is None:
+            found = affine(after[0]) if len(after) == 1 else None
+            if found is None:
                 break
             last = after[0]
-            chain.append(affine)
+            chain.append(found)
             gone.add(last.tops[0])
         if chain:
             folded[node] = _folded(node, chain, last)
@@ -58,66 +53,21 @@ def fold_batchnorm(graph: Graph) -> Graph:
     return graph.with_nodes(folded.get(n, n) for n in graph.nodes if not gone.intersection(n.tops))
 
 
-@dataclass(frozen=True, slots=True)
-class _Affine:
-    """y = k x + b for each channel."""
-
-    k: Exact
-    b: Exact
-
-
-def _private(node: Node) -> bool:
-    return bool(node.blobs) and not any(p.name for p in node.params)
-
-
 def _can_take(node: Node) -> bool:
     layer = node.layer
     if isinstance(layer, Convolution) and (layer.relu or layer.summed):
         return False
-    return isinstance(layer, Convolution | InnerProduct) and layer.axis == 1 and len(node.tops) == 1 and _private(node)
+    return isinstance(layer, Convolution | InnerProduct) and layer.axis == 1 and len(node.tops) == 1 and private(node)
 
 
-def _affine(node: Node) -> _Affine | None:
-    """What a node does to each channel, or None where it is not such a layer."""
-    if len(node.bottoms) != 1 or not all(node.propagate) or not _private(node):
-        return None
-    rule: Callable[[Any, list[Exact]], _Affine | None] | None = _RULES.get(type(node.layer))
-    return rule(node.layer, [np.asarray(a, np.float64) for a in node.blobs]) if rule else None
-
-
-def _batch_norm(layer: BatchNorm, blobs: list[Exact]) -> _Affine | None:
-    if not layer.use_global_stats or layer.relu:
-        return None
-    mean, variance, factor, *learned = blobs
-    share = float(layer.averages) if factor[0] == 0 else 1.0 / factor[0]
-    k = 1.0 / np.sqrt(variance * share + layer.eps)
-    if layer.scale:
-        k = k * learned[0]
-    b = -mean * share * k
-    return _Affine(k, b + learned[1] if layer.bias_term else b)
-
-
-def _scale(layer: Scale, blobs: list[Exact]) -> _Affine | None:
-    if (layer.axis, layer.num_axes) != (1, 1):
-        return None
-    return _Affine(blobs[0], blobs[1] if layer.bias_term else np.zeros_like(blobs[0]))
-
-
-def _bias(layer: Bias, blobs: list[Exact]) -> _Affine | None:
-    return _Affine(np.ones_like(blobs[0]), blobs[0]) if (layer.axis, layer.num_axes) == (1, 1) else None
-
-
-_RULES: dict[type, Callable[[Any, list[Exact]], _Affine | None]] = {BatchNorm: _batch_norm, Scale: _scale, Bias: _bias}
-
-
-def _folded(node: Node, chain: list[_Affine], last: Node) -> Node:
+def _folded(node: Node, chain: list[Affine], last: Node) -> Node:
     layer: Any = node.layer
     weight = node.blobs[0]
     k, bias = np.ones(layer.num_output), np.zeros(layer.num_output)
     if layer.bias_term:
         bias += node.blobs[1]
-    for affine in chain:
-        k, bias = k * affine.k, bias * affine.k + affine.b
+    for step in chain:
+        k, bias = k * step.k, bias * step.k + step.b
     by_column = isinstance(layer, InnerProduct) and layer.transpose
     factor = (k if by_column else k.reshape(-1, *(1,) * (weight.ndim - 1))).astype(weight.dtype)
     blobs: tuple[Array, Array] = (weight * factor, bias.astype(weight.dtype))
@@ -125,3 +75,54 @@ def _folded(node: Node, chain: list[_Affine], last: Node) -> Node:
     params = (ParamSpec(), ParamSpec())
     layer = replace(layer, bias_term=True)
     return replace(node, layer=layer, tops=last.tops, params=params, blobs=blobs, loss_weights=last.loss_weights)
+
+
+def fold_into_next(graph: Graph) -> Graph:
+    """Fold BatchNorm, Scale, Bias and Power into the Convolution or InnerProduct behind them.
+
+    Given:   s = Scale x;  c = Convolution s
+    Result:  c = Convolution' x        weight' = weight k,  bias' = bias + weight b,  where Scale is y = k x + b
+    When:    s has one reader, is no output and carries no loss weight; gradient flows into both; the blobs of both are
+             bound and not shared by name; the statistics are fixed; both run over axis 1. Where b is not 0, the kernel is
+             1 x 1 without padding: zeros around an image are not k 0 + b. Any run of such layers folds.
+    Source: Ioffe & Szegedy 2015, Algorithm 2.
+    """
+    makers = {value: node for node in graph.nodes for value in node.tops}
+    reads = Counter(value for node in graph.nodes for value in node.bottoms)
+    reads.update(graph.outputs)
+    folded: dict[Node, Node] = {}
+    gone: set[Node] = set()
+    for node in graph.nodes:
+        if not _can_take(node) or len(node.bottoms) != 1 or not all(node.propagate):
+            continue
+        step = makers[node.bottoms[0]]
+        found = affine(step) if reads[node.bottoms[0]] == 1 and not any(step.loss_weights) else None
+        if found is not None and (_whole(node.layer) or not np.any(found.b)):
+            folded[node] = _preceded(node, found, step)
+            gone.add(step)
+    if not folded:
+        return graph
+    return fold_into_next(graph.with_nodes(folded.get(n, n) for n in graph.nodes if n not in gone))  # chains fold on
+
+
+def _whole(layer: Any) -> bool:
+    """Whether every value that a layer reads is one of its bottom's, and no zero from around it."""
+    return isinstance(layer, InnerProduct) or all(k == 1 for k in layer.kernel) and not any(layer.pad)
+
+
+def _preceded(node: Node, step: Affine, before: Node) -> Node:
+    """The node, reading what the affine step reads."""
+    layer: Any = node.layer
+    weight = node.blobs[0]
+    channels, group = node.bottoms[0].shape[1], getattr(layer, "group", 1)
+    by_column = isinstance(layer, InnerProduct) and layer.transpose
+    exact = np.asarray(weight.T if by_column else weight, np.float64)
+    # One row of the bottom's channels for each output; of its group's alone, where there are several.
+    parts = exact.reshape(group, layer.num_output // group, channels // group, -1)
+    k, b = (np.broadcast_to(v, channels).reshape(group, 1, channels // group, 1) for v in (step.k, step.b))
+    bias = (parts * b).sum((2, 3)).reshape(-1) + (node.blobs[1] if layer.bias_term else 0)
+    scaled = (parts * k).reshape(exact.shape).astype(weight.dtype)
+    blobs: tuple[Array, Array] = (scaled.T.copy() if by_column else scaled, bias.astype(weight.dtype))
+    release(weight)
+    layer = replace(layer, bias_term=True)
+    return replace(node, layer=layer, bottoms=before.bottoms, params=(ParamSpec(), ParamSpec()), blobs=blobs)
