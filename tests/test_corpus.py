@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import netcompiler
+from netcompiler.module import rewriting_error
 
 from . import recipe
 from .test_nets import sampled
@@ -84,3 +85,25 @@ def test_trained_net(case):
     scale = np.float32(golden["in_scale"])
     feeds = {v.blob: recipe.image_batch(v.shape, 42 + k) * scale for k, v in enumerate(graph.inputs())}
     compare(graph, netcompiler.read_weights(home / weights), feeds, golden)
+    optimised_alike(graph, netcompiler.read_weights(home / weights), feeds)
+
+
+def optimised_alike(graph, blobs, feeds):
+    """The optimised net's outputs against the plain one's, as shares of their largest values."""
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore", netcompiler.NetWarning)
+        net = netcompiler.compile(graph, blobs, device="cpu")
+        fed = {k: v for k, v in feeds.items() if k in {v.blob for v in net.graph.inputs()}}
+        assert max(rewriting_error(net, fed).values()) <= 1e-4
+
+
+FAMILIES = {r.split("/")[1]: r for r in RUN}  # one net of each
+
+
+@pytest.mark.parametrize("path", FAMILIES.values(), ids=FAMILIES)
+def test_optimised_net(path):
+    graph = netcompiler.build(netcompiler.load(CORPUS / path))
+    feeds = {v.blob: recipe.image_batch(v.shape, 42 + k) for k, v in enumerate(graph.inputs())}
+    # Faint pictures: on full ones stand-in weights give a softmax logits of hundreds, whose rounding shows beyond the bound.
+    feeds = {k: (x > 0).astype(np.float32) if k == "clip_markers" else x / 16 for k, x in feeds.items()}
+    optimised_alike(graph, recipe.weights(graph), feeds)
