@@ -1,5 +1,6 @@
 """The editor's server: who gets an answer, which files it touches and when it saves them, and what it says of a text."""
 
+import gc
 import http.client
 import json
 import os
@@ -32,6 +33,7 @@ layer {
 }
 layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
 """
+STATE = State()
 
 
 class Client:
@@ -82,7 +84,7 @@ def serve():
     """Starts editors, and stops them in the end."""
     running = []
 
-    def start(path, state=State()):
+    def start(path, state=STATE):
         editor = Editor(Folder(path), state)
         thread = threading.Thread(target=editor.serve_forever, args=(0.05,))
         thread.start()
@@ -228,7 +230,7 @@ def test_too_much_is_refused_unread(page):
 
 
 def test_a_fault_of_ours_is_told_on_the_terminal(page, capfd, monkeypatch):
-    monkeypatch.setattr("netcompiler.serve.server.problems", lambda found: 1 / 0)
+    monkeypatch.setattr("netcompiler.serve.analysis.problems", lambda found: 1 / 0)
     status, answer = page.post("analyse", {"text": ""})
     assert status == 500 and "terminal" in answer["fault"]["what"]
     assert "ZeroDivisionError" in capfd.readouterr().err
@@ -395,6 +397,16 @@ def test_line_ends_and_marks_are_kept(page, tree):
     path.write_bytes(b"# caf\xe9\n")
     was = opened(page)
     assert was["text"] == "# café\n" and "not in UTF-8" in was["note"]
+    for ends, note, saved in (
+        (b"a\r\nb\nc\n", "with CR LF.", b"a\r\nb\r\nc\r\n"),
+        (b"a\rb\rc\r", "with LF.", b"a\nb\nc\n"),
+        (b"a\nb\nc\n", "", b"a\nb\nc\n"),
+    ):
+        path.write_bytes(ends)
+        was = opened(page)
+        assert was["text"] == "a\nb\nc\n" and was["note"].endswith(note) and bool(was["note"]) == bool(note)
+        page.post("save", {"path": "small.prototxt", "text": was["text"], "version": was["version"]})
+        assert path.read_bytes() == saved
 
 
 def test_a_file_that_cannot_be_written(page, tree, monkeypatch):
@@ -575,6 +587,14 @@ def test_answers_are_kept_and_equal():
     assert analyst(NET, State()) is not first
 
 
+def test_the_garbage_collector_goes_on_afterwards(monkeypatch):
+    seen = []
+    monkeypatch.setattr("netcompiler.serve.analysis.problems", lambda found: seen.append(gc.isenabled()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Analyst()(NET, State())
+    assert seen == [False] and gc.isenabled()
+
+
 def test_many_at_once(page):
     """Warnings are caught for the whole process: what is said of one text must not be said of another."""
     texts = {
@@ -697,8 +717,10 @@ def test_from_start_to_ctrl_c(tree):
 
 
 def test_faults_of_the_command_line(tree, capsys):
+    (tree / "binary.prototxt").write_bytes(b"\x0a\x00\x01")
     for arguments, what in [
-        ([str(tree / "none")], "cannot be read"),
+        ([str(tree / "none.prototxt")], "for a new net, give the folder"),
+        ([str(tree / "binary.prototxt")], "a binary file"),
         ([str(tree), "--input", "data"], "--input is not NAME=DIMS"),
         ([str(tree), "--port", "70000"], "port 70000 cannot be used"),
     ]:
@@ -714,5 +736,6 @@ def test_help(capsys):
 
 
 def test_the_server_needs_no_torch():
-    code = "import sys, netcompiler.cli.serve as s; from netcompiler.serve.analysis import analyse; analyse(''); print('torch' in sys.modules)"
+    code = "import sys, netcompiler.cli.serve; from netcompiler.serve.analysis import analyse; analyse('')"
+    code += "; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

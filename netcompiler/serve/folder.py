@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import threading
 import time
@@ -56,7 +57,10 @@ class Folder:
         try:
             real = given.resolve(strict=True)
         except (OSError, ValueError, RuntimeError) as e:  # RuntimeError: links in a circle
-            raise NetError(f"cannot be read: {getattr(e, 'strerror', None) or e}", at=str(path)) from None
+            hint = (
+                "for a new net, give the folder that it shall be saved in" if isinstance(e, FileNotFoundError) else None
+            )
+            raise NetError(f"cannot be read: {getattr(e, 'strerror', None) or e}", at=str(path), hint=hint) from None
         if not real.is_dir() and not real.is_file():
             raise NetError("neither a file nor a folder", at=str(path))
         self.root = real if real.is_dir() else real.parent
@@ -188,9 +192,12 @@ def _version(data: bytes) -> str:
 
 def _content(data: bytes, name: str) -> Content:
     text = decoded(data, name)
+    notes = []
     try:
         data.decode()
-        note = ""
     except UnicodeDecodeError:
-        note = "The file is not in UTF-8, but in an older encoding: saving writes it as UTF-8."
-    return Content(text.replace("\r\n", "\n").replace("\r", "\n"), _version(data), note)
+        notes.append("The file is not in UTF-8, but in an older encoding: saving writes it as UTF-8.")
+    if len(ends := set(re.findall(rb"\r\n|\r|\n", data))) > 1 or ends == {b"\r"}:
+        kind = "CR LF" if b"\r\n" in ends else "LF"
+        notes.append(f"Lines end in more than one way, or in CR: saving ends them all with {kind}.")
+    return Content(text.replace("\r\n", "\n").replace("\r", "\n"), _version(data), " ".join(notes))

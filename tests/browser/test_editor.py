@@ -34,7 +34,8 @@ layer { name: "d" type: "Data" top: "data" top: "label" data_param { batch_size:
 layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 10 } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" include { phase: TRAIN } }
 """
-PATIENCE = 20  # seconds; on a machine that is busy with other things
+TEST = State()
+PATIENCE = 60  # seconds; on a machine that is busy with other things
 
 
 class Desk:
@@ -56,6 +57,13 @@ class Desk:
 
     def ready(self):
         self.tab.wait_for_selector("body[data-answered]", timeout=1000 * PATIENCE)
+        return self
+
+    def settled(self):
+        """Wait until the editor has the answer for the text as it stands: what is shown is of this very text."""
+        self.until(
+            lambda: self.tab.evaluate("!netcompiler.follower.asking && !netcompiler.follower.stale"), "no answer"
+        )
         return self
 
     def until(self, look, what=None):
@@ -110,9 +118,9 @@ class Desk:
         """Select a piece of text and type over it."""
         at = self.text.index(old)
         self.tab.evaluate(
-            "([from, to]) => { netcompiler.text.view.dispatch({selection: {anchor: from, head: to}}); netcompiler.text.view.focus() }",
-            [at, at + len(old)],
+            "([anchor, head]) => netcompiler.text.view.dispatch({ selection: { anchor, head } })", [at, at + len(old)]
         )
+        self.tab.evaluate("netcompiler.text.view.focus()")
         if new:
             self.tab.keyboard.type(new)
             self.tab.keyboard.press("Escape")  # of what is offered
@@ -131,13 +139,17 @@ class Desk:
     def take(self, label):
         """Take an offer by the keyboard."""
         self.until(lambda: label in self.offered())
-        item = self.tab.locator(".cm-tooltip-autocomplete li", has=self.tab.get_by_text(label, exact=True))
-        for _ in range(40):
-            if item.first.get_attribute("aria-selected"):
-                break
-            self.tab.keyboard.press("ArrowDown")
-        time.sleep(0.1)  # CodeMirror takes no offer that has just come up
+        time.sleep(0.1)  # for 75 ms after it has come up a list leaves all keys to the text, Enter and the arrows too
+        down = self.offered().index(label) - self.place_in_list()
+        for _ in range(abs(down)):
+            self.tab.keyboard.press("ArrowDown" if down > 0 else "ArrowUp")
+        assert self.offered()[self.place_in_list()] == label
         self.tab.keyboard.press("Enter")
+
+    def place_in_list(self):
+        """Which offer is selected, from 0."""
+        rows = self.tab.locator(".cm-tooltip-autocomplete li")
+        return rows.evaluate_all("(rows) => rows.findIndex((row) => row.ariaSelected)")
 
 
 @pytest.fixture
@@ -145,20 +157,21 @@ def open_editor(chromium, tmp_path):
     """Starts an editor for a folder with files, and opens it in a tab. In the end nothing may have gone wrong."""
     running = []
 
-    def start(files=(("small.prototxt", NET),), only="small.prototxt", state=State(), url=None, **context):  # noqa: B008
+    def start(files=(("small.prototxt", NET),), only="small.prototxt", state=TEST, url=None, **context):
         for name, text in dict(files).items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
         editor = Editor(Folder(tmp_path / only if only else tmp_path), state)
         thread = threading.Thread(target=editor.serve_forever, args=(0.05,))
         thread.start()
-        tabs = chromium.new_context(viewport={"width": 1400, "height": 860}, **context)
+        tabs = chromium.new_context(**{"viewport": {"width": 1400, "height": 860}, **context})
+        tabs.set_default_timeout(1000 * PATIENCE)
         desk = Desk(tabs.new_page(), editor, url(editor) if url else editor.url)
         running.append((desk, editor, thread, tabs))
         return desk
 
     yield start
-    for desk, editor, thread, tabs in running:
+    for _, editor, thread, tabs in running:
         tabs.close()
         editor.shutdown()
         editor.close()
@@ -206,7 +219,8 @@ def test_what_is_expected_and_given_is_told(desk):
 
 def test_a_problem_is_a_link_to_its_place(desk):
     desk.replace('bottom: "conv"\n  top: "pool"', 'bottom: "convv"\ntop: "pool"')
-    desk.until(lambda: "1 error" in desk.problems)
+    desk.settled()
+    assert desk.problems == "1 error" and desk.marked() == ['bottom: "convv"']
     desk.tab.evaluate("netcompiler.text.goTo(0)")
     desk.tab.keyboard.press("F8")
     desk.until(lambda: desk.tab.locator(".place").inner_text().startswith("Line 14,"))
@@ -229,12 +243,14 @@ def test_the_diagram_and_the_figures_follow(desk):
 
 
 def test_half_a_word_leaves_the_diagram_alone(desk):
+    width = desk.tab.locator(".canvas").bounding_box()["width"]
     desk.type("  stride", at=("kernel_size: 3", " }"))
     desk.tab.keyboard.press("Escape")
     note = desk.see(".stale")
     assert note.inner_text() == "As it was before the fault in line 8" and desk.shown == ["data", "conv", "pool"]
+    assert desk.tab.locator(".canvas").bounding_box()["width"] == width
     desk.type(": 2")
-    note.wait_for(state="hidden", timeout=1000 * PATIENCE)
+    note.wait_for(state="hidden")
     desk.until(lambda: desk.see("[data-box]", "s2"))
     assert desk.problems == "No problems"
 
@@ -289,7 +305,7 @@ def test_a_whole_layer_is_offered(desk):
     desk.tab.keyboard.press("Control+End")
     desk.type("Inner")
     desk.take("InnerProduct")
-    desk.until(lambda: 'inner_product_param {' in desk.text)
+    desk.until(lambda: "inner_product_param {" in desk.text)
     for _ in range(2):
         desk.tab.keyboard.press("Tab")
     desk.type("num")
@@ -297,6 +313,27 @@ def test_a_whole_layer_is_offered(desk):
     desk.type("10")
     desk.until(lambda: desk.problems == "No problems" and len(desk.shown) == 4, desk.text)
     assert 'bottom: "pool"' in desk.text[-160:]
+
+
+def test_what_is_offered_is_explained(desk):
+    desk.type(" dila", at=("kernel_size: 3", " }"))
+    desk.see(".cm-completionInfo", "dilation")
+    box = desk.tab.locator(".cm-completionInfo").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    uppermost = "([x, y]) => document.elementFromPoint(x, y).closest('.cm-completionInfo') !== null"
+    assert desk.tab.evaluate(uppermost, [x, y]), box
+
+
+def test_enter_behind_a_whole_value_is_a_new_line(desk):
+    desk.cursor("pool: MAX")
+    for _ in "MAX":
+        desk.tab.keyboard.press("Backspace")
+    desk.type("AV")
+    assert desk.offered() == ["AVE"]
+    desk.type("E")
+    desk.tab.locator(".cm-tooltip-autocomplete").wait_for(state="detached")
+    desk.type("\n")
+    assert "pool: AVE\n" in desk.text
 
 
 def test_nothing_is_offered_in_a_comment(desk):
@@ -320,11 +357,22 @@ def test_the_cursor_selects_in_the_diagram_and_a_click_there_moves_the_cursor(de
     desk.until(lambda: desk.tab.locator("[data-box].selected").count() == 0)
 
 
+def test_what_is_selected_stays_in_view_beside_the_details(open_editor):
+    desk = open_editor(viewport={"width": 1100, "height": 800}).ready()
+    desk.cursor("kernel_size: 2")
+    desk.see("[data-box].selected")
+    desk.press("Details")
+    desk.see(".details", "kernel")
+    desk.tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    canvas, box = (desk.tab.locator(s).bounding_box() for s in (".canvas", "[data-box].selected rect >> nth=0"))
+    assert canvas["x"] <= box["x"] and box["x"] + box["width"] <= canvas["x"] + canvas["width"], (canvas, box)
+
+
 def test_places_hold_while_the_text_moves(desk):
     """The diagram's places are those of an older text until the server has answered."""
     desk.tab.route("**/api/analyse", lambda route: route.abort())
     desk.expected = ("ERR_FAILED",)
-    desk.cursor("", "name: \"small\"")
+    desk.cursor("", 'name: "small"')
     desk.type("# one\n# two\n# three\n")
     desk.tab.locator("[data-box] .name", has_text="pool").click()
     desk.until(lambda: desk.tab.locator(".place").inner_text() == "Line 14, column 1")
@@ -420,6 +468,38 @@ def test_open_and_the_question_about_unsaved_changes(open_editor):
         desk.until(lambda text=text: desk.text == text)
 
 
+def test_the_list_of_files_keeps_no_key_waiting(open_editor, tmp_path):
+    desk = open_editor({"a.prototxt": NET, "b.prototxt": DATA}, only=None).ready()
+    desk.tab.route("**/api/files*", lambda route: None)  # never answered
+    desk.tab.keyboard.press("Control+o")
+    desk.type("b.pro\n")
+    desk.until(lambda: desk.text == DATA)
+
+
+def test_a_file_that_is_new_in_the_folder_is_listed(open_editor, tmp_path):
+    desk = open_editor({"a.prototxt": NET}, only=None).ready()
+    (tmp_path / "new.prototxt").write_text(DATA)
+    desk.tab.keyboard.press("Control+o")
+    desk.see("dialog .files", "new.prototxt")
+
+
+@pytest.mark.parametrize("width", [1400, 1000, 700, 420])
+def test_nothing_sticks_out_of_the_window(open_editor, width):
+    """However wide the window: the table of figures, the details and the text scroll inside of their own panes."""
+    desk = open_editor(viewport={"width": width, "height": 800}).ready()
+    desk.replace('name: "conv"', f'name: "{"long_" * 30}"')
+    desk.settled()
+    desk.cursor("kernel_size: 2")
+    for tab in ("Diagram", "Figures"):
+        desk.tab.get_by_role("tab", name=tab).click()
+        for _ in range(2):  # with the details and without
+            desk.press("Details")
+            assert desk.tab.evaluate("document.scrollingElement.scrollLeft") == 0
+            boxes = {s: desk.tab.locator(s).bounding_box() for s in (".top", ".left", ".right", ".figures-line")}
+            assert all(b["x"] >= 0 and b["x"] + b["width"] <= width for b in boxes.values()), boxes
+            assert boxes[".figures-line"]["y"] + boxes[".figures-line"]["height"] <= 800
+
+
 def test_a_new_file(open_editor, tmp_path):
     desk = open_editor({"a.prototxt": NET}, only=None).ready()
     desk.expected = ("409 (Conflict)",)
@@ -478,7 +558,8 @@ def downloaded(desk, item):
 
 
 def test_shared_as_files(open_editor, chromium, tmp_path):
-    old = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8 # old\nlayers { name: "r" type: RELU bottom: "data" top: "r" }\n'
+    old = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8 # old\n'
+    old += 'layers { name: "r" type: RELU bottom: "data" top: "r" }\n'
     desk = open_editor({"small.prototxt": old}).ready()
     assert downloaded(desk, "Prototxt the text as it is") == ("small.prototxt", old.encode())
     name, text = downloaded(desk, "Prototxt in today's form")
@@ -504,7 +585,7 @@ def test_a_text_that_cannot_be_shared_says_why(desk):
 
 
 def test_names_are_never_markup(open_editor):
-    evil = '</script><img src=x onerror=alert(1)>'
+    evil = "</script><img src=x onerror=alert(1)>"
     text = NET.replace('name: "pool"', f"name: '{evil}'").replace("MAX", "'<b>'")
     desk = open_editor({"small.prototxt": text}).ready()
     desk.until(lambda: "error" in desk.problems)
@@ -576,8 +657,8 @@ def test_a_large_net(open_editor):
     desk = open_editor({"a.prototxt": NET}, only=None).ready()
     desk.choose("Presets", "ResNet-152-deploy")
     desk.until(lambda: "60.2 M Parameters" in desk.figures)
-    desk.tab.keyboard.press("Control+End")
-    assert desk.until(lambda: desk.tab.locator("[data-box].selected .name").all_text_contents()) == ["prob"]
+    desk.cursor('name: "prob"')
+    desk.until(lambda: desk.tab.locator("[data-box].selected .name").all_text_contents() == ["prob"])
     desk.cursor('name: "res4b20_branch2b_relu"')  # in a copy of a folded block
     desk.until(lambda: desk.tab.locator("[data-box].selected .name").all_text_contents() == ["res4b20_branch2b"])
     desk.replace('name: "res4b20_branch2b"', 'name: "other"')

@@ -246,11 +246,16 @@ function valueOptions(value, field, here, root, context, vocabulary, known) {
   const end = pos + rest.length
   const shut = quoted && state.sliceDoc(end, end + 1) === value.text[0]
   const isText = field.type === "text"
-  const done = context.explicit && options.some(({ label }) => label === state.sliceDoc(from, end)) // then offer the others
+  const isOne = (/** @type {string} */ text) => options.some(({ label }) => label === text)
+  const isAll = (/** @type {string} */ text) => isOne(text) && !options.some(({ label }) => label !== text && label.startsWith(text))
+  const written = state.sliceDoc(from, end)
+  if (!context.explicit && isAll(written)) return null // or Enter would write it again
+  const done = context.explicit && isOne(written) // then all are offered, what is written first
+  if (done) options.sort((a, b) => Number(b.label === written) - Number(a.label === written))
   return {
     from,
     to: end,
-    ...(done ? { filter: false } : { validFor: /^[\w./-]*$/ }),
+    ...(done ? { filter: false } : { validFor: (text) => /^[\w./-]*$/.test(text) && !isAll(text) }),
     options: options.map((option) => ({
       ...option,
       apply: (view, completion, start, stop) => {

@@ -15,13 +15,14 @@ export class Files {
   /**
    * @param {Api} api
    * @param {TextPane} text
-   * @param {string | null} only    the one file that may be edited
+   * @param {{only: string | null, files: string[], more: boolean}} folder   only: the one file that may be edited
    * @param {{opened: () => void, changed: () => void}} tell   opened: there is another text;  changed: what is told of it
    */
-  constructor(api, text, only, tell) {
+  constructor(api, text, { only, files, more }, tell) {
     this.api = api
     this.text = text
     this.only = only
+    this.listed = { files, more }
     this.tell = tell
     /** @type {string | null} where the text is saved */
     this.path = null
@@ -99,16 +100,16 @@ export class Files {
 
   /** Choose a file of the folder. */
   async choose() {
-    const answer = await this.telling(() => this.api.get("files"))
-    if (!answer) return
-    const { files, more } = answer
     const list = h("ul", { class: "files", "aria-label": "Files" })
     const filter = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter the files", oninput: () => show() })
+    const note = h("p", { class: "quiet" }, "There are more files than are listed here.")
     const show = () => {
+      const { files, more } = this.listed
+      note.hidden = !more
       const words = filter.value.toLowerCase().split(/\s+/)
-      const fits = files.filter((/** @type {string} */ f) => words.every((w) => f.toLowerCase().includes(w)))
+      const fits = files.filter((f) => words.every((w) => f.toLowerCase().includes(w)))
       list.replaceChildren(
-        ...fits.slice(0, 300).map((/** @type {string} */ file) => {
+        ...fits.slice(0, 300).map((file) => {
           const at = file.lastIndexOf("/") + 1
           return h(
             "li",
@@ -119,8 +120,13 @@ export class Files {
       )
       if (!fits.length) list.append(h("li", { class: "quiet" }, files.length ? "No file fits." : "This folder has no prototxt."))
     }
-    show()
-    const note = more ? h("p", { class: "quiet" }, "There are more files than are listed here.") : null
+    show() // what was there last time, at once: the keyboard does not wait
+    void this.telling(async () => {
+      const now = await this.api.get("files")
+      if (now.files.join() === this.listed.files.join()) return
+      this.listed = now
+      show()
+    })
     const first = { label: "Cancel", value: "" }
     const file = await ask("Open", [filter, list, note], [first], { focus: filter })
     if (file) await this.open(file)

@@ -23,7 +23,12 @@ import { Fault } from "./api.js"
  * @property {Record<string, number[]>} inputs
  */
 
-const REST = 60 // milliseconds without a key, before anything is asked
+// Milliseconds without a key, before anything is asked. Where answers take long a question between two keys of a word would
+// only be in the way of that after the last one; the first key after a pause may be the only one.
+const REST = 30
+const LONG_REST = 100
+const LONG = 80 // milliseconds that an answer takes
+const PAUSE = 400
 const AGAIN = 1500 // milliseconds, when the server did not answer
 
 export class Follower {
@@ -45,6 +50,8 @@ export class Follower {
     this.asking = false
     this.stale = false
     this.round = 0
+    this.took = 0 // milliseconds, the last answer
+    this.key = -Infinity // when the last key was pressed
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined
     /** @type {ChangeSet} what has been typed since the last question */
@@ -57,7 +64,9 @@ export class Follower {
    */
   changed(changes) {
     this.since = this.since.compose(changes)
-    this.soon(REST)
+    const now = performance.now()
+    this.soon(this.took > LONG && now - this.key < PAUSE ? LONG_REST : REST)
+    this.key = now
   }
 
   /** There is another text. */
@@ -82,8 +91,10 @@ export class Follower {
     const { round } = this
     const { doc } = this.view.state
     this.since = ChangeSet.empty(doc.length)
+    const asked = performance.now()
     try {
       const answer = await this.api.post("analyse", { text: doc.toString(), ...this.state, have: this.id })
+      this.took = performance.now() - asked
       this.lost(null)
       if (round !== this.round) return
       this.id = answer.id

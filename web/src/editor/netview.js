@@ -113,7 +113,9 @@ export class NetView {
     this.details.hidden = !on
     this.detailsButton.setAttribute("aria-pressed", String(on))
     this.fill()
-    if (this.diagram?.selected) this.diagram.reveal(this.diagram.selected.box)
+    if (!this.diagram?.selected || this.tab !== "diagram") return
+    this.diagram.resized() // now, and not when the browser tells of it: it would move what has been revealed
+    this.diagram.reveal(this.diagram.selected.box)
   }
 
   /**
