@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .layers.pycaffe import PythonLayer as PythonLayer
     from .module import CompiledNet as CompiledNet, compile as compile
     from .spec import NetSpec as NetSpec
+    from .train.solver import Solver as Solver
     from .upgrade import load as load, parse as parse
     from .weights import read_weights as read_weights
 
@@ -33,6 +34,7 @@ _HOME = {
     "NetWarning": "errors",
     "Node": "graph",
     "PythonLayer": "layers.pycaffe",
+    "Solver": "train.solver",
     "Span": "errors",
     "Value": "graph",
     "build": "builder",

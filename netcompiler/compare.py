@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import SequenceMatcher
 from fractions import Fraction
+from math import isfinite
 from typing import Any
 from zlib import crc32
 
@@ -97,11 +98,6 @@ class Diff:
         """How many layers there are of each status."""
         found = [pair.status for pair in self.pairs]
         return {status: found.count(status) for status in STATUSES}
-
-    def status_of(self, side: str) -> list[str]:
-        """The status of each layer of one of the nets, "a" or "b", in its order."""
-        placed = {getattr(pair, side): pair.status for pair in self.pairs}
-        return [placed[i] for i in range(len(getattr(self, side).nodes))]
 
     def as_json(self) -> dict[str, Any]:
         """As values that JSON knows."""
@@ -207,8 +203,8 @@ def increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     ordered = sorted(pairs)
     for k, (_, b) in enumerate(ordered):
         length = bisect_left(ends, b)
-        ends[length:] = [b, *ends[length + 1 :]]
-        tails[length:] = [k, *tails[length + 1 :]]
+        ends[length : length + 1] = [b]
+        tails[length : length + 1] = [k]
         before[k] = tails[length - 1] if length else -1
     run, k = [], tails[-1] if tails else -1
     while k >= 0:
@@ -220,7 +216,8 @@ def increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def _in_order(pairs: list[tuple[int, int]], n_a: int, n_b: int) -> Iterator[tuple[int | None, int | None]]:
     """All layers in the order of the second net; those that only the first has, behind what stood before them there."""
     partner = {j: i for i, j in pairs}
-    gone = [i for i in range(n_a) if i not in set(partner.values())]
+    kept = set(partner.values())
+    gone = [i for i in range(n_a) if i not in kept]
     anchors = {j for _, j in increasing(pairs)}
     for j in range(n_b):
         if j in anchors:
@@ -348,6 +345,8 @@ def _plain(value: Any) -> Plain:
         return "x".join(str(_plain(v)) for v in value) or "none"
     if isinstance(value, bytes):
         return f"{len(value)} bytes, crc {crc32(value):08x}"
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)  # which equals itself, and which JSON knows
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 

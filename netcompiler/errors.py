@@ -27,10 +27,10 @@ class Span:
     def show(self) -> str:
         """The line with a caret below the column, tabs kept so that the caret stands right."""
         gutter = f"{self.line:5d} | "
-        lead = "".join("\t" if c == "\t" else " " for c in self.excerpt[: self.column - 1])
         if len(self.excerpt) > 160:  # a file written on one line: show the neighbourhood only
             start = max(0, self.column - 60)
             return f"{gutter}{self.excerpt[start : start + 120]}\n      | {' ' * (self.column - 1 - start)}^"
+        lead = "".join("\t" if c == "\t" else " " for c in self.excerpt[: self.column - 1])
         return f"{gutter}{self.excerpt}\n      | {lead}^"
 
 

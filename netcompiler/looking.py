@@ -34,5 +34,6 @@ def look(
         msg = upgrade(parse_message(read_text(source), file=at, faults=faults))
     graph = build(msg, phase, level, stages, inputs, allow_python, partial=True)
     if not graph.nodes:
-        raise NetError.join(faults or [NetError("the net has no layers", at=at, got=f"phase {phase}")])
+        hint = "all its layers are for another phase, level or stage" if len(msg.layer) else None
+        raise NetError.join(faults or [NetError("the net has no layers", at=at, got=f"phase {phase}", hint=hint)])
     return msg, replace(graph, faults=(*faults, *graph.faults))

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -448,7 +449,7 @@ def extent(line: str, column: int) -> int:
     >>> extent("  pad: 1 stride: 2", 3), extent("layer { }", 1)
     (9, 6)
     """
-    found = [m for m in _TOKEN.finditer(line, column - 1) if m.lastgroup != "skip"][:3]
+    found = list(islice((m for m in _TOKEN.finditer(line, column - 1) if m.lastgroup != "skip"), 3))
     if not found or found[0].start() != column - 1:
         return column
     is_field = found[0].lastgroup == "word" and len(found) == 3 and found[1].group() == ":"

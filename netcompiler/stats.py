@@ -197,12 +197,14 @@ def peak_activation_bytes(graph: Graph) -> int:
         for value in (*node.bottoms, *node.tops):
             last[home[value]] = i
     last.update((home[v], len(graph.nodes)) for v in graph.outputs)
-    alive: set[Value] = set()
-    peak = 0
+    let_go: dict[int, list[Value]] = {}
+    for value, i in last.items():
+        let_go.setdefault(i, []).append(value)
+    held = peak = 0
     for i, node in enumerate(graph.nodes):
-        alive.update(home[v] for v in node.tops)
-        peak = max(peak, _bytes(v.shape for v in alive))
-        alive = {v for v in alive if last[v] > i}
+        held += _bytes(v.shape for v in node.tops if home[v] == v)
+        peak = max(peak, held)
+        held -= _bytes(v.shape for v in let_go.get(i, ()))
     return peak
 
 

@@ -156,7 +156,6 @@ def test_cases(text, want):
     )
     assert [p.b for p in diff.pairs if p.b is not None] == list(range(len(b.nodes)))
     assert sum(diff.count().values()) == len(diff.pairs)
-    assert len(diff.status_of("a")) == len(a.nodes) and len(diff.status_of("b")) == len(b.nodes)
     json.dumps(diff.as_json(), allow_nan=False)
 
 
@@ -196,7 +195,7 @@ def test_batches_are_divided_out():
     diff = compare(built(NET), built(NET, inputs={"data": (7, 3, 8, 8)}))
     assert diff.changes == (Change("batch", 1, 7),)
     assert not told(diff) and not diff.equal
-    assert diff.per_image[0] == diff.per_image[1] or diff.per_image[0].macs == diff.per_image[1].macs
+    assert diff.per_image[0] == diff.per_image[1]
     other = compare(built(NET), built(NET, inputs={"data": (7, 3, 9, 8)}))
     assert told(other)["data"][0] == "affected"
 
@@ -323,6 +322,13 @@ def test_weights_of_renamed_layers():
     b = {name.replace("conv", "c1"): blobs for name, blobs in arrays().items()}
     diff = compare(built(NET), built(NET.replace('"conv"', '"c1"')), arrays(), b)
     assert diff.weighed == 4 and all(w.equal for p in diff.pairs for w in p.weights)
+
+
+def test_settings_that_are_no_numbers():
+    text = NET + 'layer { name: "odd" type: "Power" bottom: "data" top: "odd" power_param { shift: nan scale: inf } }'
+    assert compare(built(text), built(text)).equal
+    told = json.dumps(compare(built(text), built(text.replace("nan", "1"))).as_json(), allow_nan=False)
+    assert '{"what": "shift", "a": "nan", "b": 1.0}' in told
 
 
 def test_values_that_are_no_numbers_on_both_sides():

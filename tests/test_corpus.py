@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import netcompiler
+from netcompiler.kernels import memory
 from netcompiler.module import rewriting_error
 
 from . import recipe
@@ -18,6 +19,8 @@ from .test_nets import sampled
 FOLDER = os.environ.get("NETCOMPILER_CORPUS", "")
 CORPUS = Path(FOLDER)
 pytestmark = pytest.mark.skipif(not FOLDER, reason="NETCOMPILER_CORPUS is not set")
+if FOLDER:
+    memory.keep()  # net after net: asking the system for the same pages again is a third of the time
 TOLERANCE = 1e-3  # of the blob's largest value
 
 

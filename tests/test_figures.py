@@ -87,6 +87,18 @@ def test_csv(capsys, net, tmp_path):
     assert sums == {name: int(total[name]) for name in sums}
 
 
+def test_a_name_is_no_formula(capsys, net, tmp_path):
+    net.write_text(NET.replace('"fc"', '"=1+2"'))
+    run(capsys, net, "--figures", "-o", tmp_path / "net.csv")
+    *_, last, _ = csv.DictReader((tmp_path / "net.csv").read_text().splitlines())
+    assert (last["layer"], last["bottoms"], last["tops"], last["field"]) == ("'=1+2", "conv", "'=1+2", "8 x 8")
+
+
+def test_outputs_leave_the_rest_out(capsys, net):
+    code, out, _ = run(capsys, net, "--figures", "--outputs", "conv")
+    assert code == 0 and "fc" not in out and "params       140 learned" in out
+
+
 def test_a_run_writes_csv_too(capsys, net, tmp_path):
     outs = [tmp_path / "run.csv", tmp_path / "look.csv"]
     assert run(capsys, net, "--device", "cpu", "-q", "-o", outs[0])[0] == 0
@@ -114,6 +126,8 @@ WRONG = [
     ("base_lr: 0.1", [], 'NetParameter has no field "base_lr"'),
     ('name: "nothing"', [], "the net has no layers"),
     (NET, ["--input", "x=1"], 'no input is called "x"'),
+    (NET, ["--outputs", "x"], 'the net has no blob "x"'),
+    (NET.replace("layer {", "layer { include { phase: TRAIN }"), [], "all its layers are for another phase"),
 ]
 
 

@@ -223,6 +223,13 @@ def test_statistics_of_odd_arrays(values, expected):
     json.dumps(told, allow_nan=False)
 
 
+def test_statistics_of_float64_near_its_end():
+    told = statistics(np.array([1.5e308, 1.5e308, -1.5e308, 1e-300, np.inf]))
+    assert (told["min"], told["max"], told["zeros"], told["odd"]) == (-1.5e308, 1.5e308, 0, 1)
+    assert told["mean"] == pytest.approx(3.75e307) and told["std"] == pytest.approx(1.5e308 * 0.6875**0.5)
+    assert sum(told["bins"]) == told["count"] == 4 and told["bins"][-1] == 2
+
+
 def test_the_page_tells_of_weights():
     graph = graph_of(NET)
     values = np.random.default_rng(0).standard_normal((5, 3, 3, 3)).astype(np.float32)

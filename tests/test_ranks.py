@@ -30,6 +30,7 @@ RANKS = [
     "engines",
     "timing",
     "data stats",
+    "train",
     "compare",
     "drawing",
     "export",

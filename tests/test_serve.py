@@ -409,6 +409,15 @@ def test_line_ends_and_marks_are_kept(page, tree):
         assert path.read_bytes() == saved
 
 
+def test_a_file_that_is_write_protected(page, tree, monkeypatch):
+    version = opened(page)["version"]
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write to all
+    status, answer = page.post("save", {"path": "small.prototxt", "text": "x", "version": version})
+    assert status == 400 and "write-protected" in answer["fault"]["what"]
+    assert page.post("save", {"path": "new.prototxt", "text": "x"})[0] == 200
+    assert (tree / "small.prototxt").read_text() == NET and (tree / "new.prototxt").read_text() == "x"
+
+
 def test_a_file_that_cannot_be_written(page, tree, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -630,6 +639,22 @@ def test_presets(page):
         stored = (Path(__file__).parents[1] / "model_zoo" / name).read_text()
         assert text == "".join(line for line in stored.splitlines(True) if not line.startswith("#"))
     assert page.get("preset?name=../README.md")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "status", "told"),
+    [
+        ("html", NET, 200, "<!doctype html>"),
+        ("html", NET + "layer { nmae: 1 }", 200, "<!doctype html>"),  # as far as it can be understood
+        ("html", "", 400, "there is no layer yet"),
+        ("prototxt", 'input: "x" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4', 200, 'type: "Input"'),
+        ("prototxt", NET + "layer { nmae: 1 }", 400, "cannot be made out as a whole"),
+        ("exe", NET, 400, "no such kind"),
+    ],
+)
+def test_shared(page, kind, text, status, told):
+    found, answer = page.post("share", {"kind": kind, "text": text, "title": "net.prototxt"})
+    assert found == status and told in (answer["text"] if status == 200 else answer["fault"]["what"])
 
 
 def test_vocabulary(page):

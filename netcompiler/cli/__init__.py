@@ -13,7 +13,16 @@ from .. import __version__
 from ..errors import NetError, NetWarning
 
 # The command of each word; imported when it is called, so that --help starts at once. Any other first word is a net.
-COMMANDS = {"check": "check", "time": "timed", "serve": "serve", "diff": "diff"}
+COMMANDS = {
+    "check": "check",
+    "time": "timed",
+    "serve": "serve",
+    "diff": "diff",
+    "train": "train",
+    "test": "test_net",
+    "plot": "plot",
+    "data": "data",
+}
 CLEAR = "\r\033[K"  # takes back what stands on the terminal's line
 
 
@@ -84,6 +93,10 @@ commands of their own (each has a --help):
   netcompile diff A B                 two nets, or two trained nets, side by side by structure
   netcompile time NET                 how long it takes, by layer, beside other engines, and against the machine's ceilings
   netcompile serve [NET_OR_DIR]       an editor in the browser, with the diagram beside the text
+  netcompile train SOLVER             train as Caffe's solver.prototxt says, from its beginning or a snapshot
+  netcompile test NET -w W            the mean of every output over batches of the net's own data
+  netcompile plot LOG... -o OUT       curves of trainings, from our logs or Caffe's
+  netcompile data WORD ...            make sets for data layers (convert), their means, and look inside them (info, show)
 
 weights that do not fit the net (--weights-policy):
   strict        refuse them, and list them all (the default)

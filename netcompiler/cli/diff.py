@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,13 +29,15 @@ from ..compare import (
     weight_text,
 )
 from ..drawing.difference import SUFFIXES, Difference
-from ..errors import NetError, NetWarning
+from ..errors import NetError
+from ..export import check_targets
 from ..files import atomic
 from ..graph import UNKNOWN, Array, Graph, Shape, dims
 from ..splits import without_splits
 from ..text import Msg, parse_message, read_text
 from ..upgrade import upgrade
 from ..weights import read_weights
+from .figures import tell_faults
 from .run import input_shapes
 
 EXAMPLES = """\
@@ -105,18 +106,13 @@ class Side:
 def main(arguments: list[str]) -> int:
     """Run `netcompile diff`. Returns the exit code."""
     options = parser().parse_args(arguments)
-    for path in options.output:
-        if Path(path).suffix not in (".json", *SUFFIXES):
-            got, expected = Path(path).suffix or "no suffix", ", ".join((".json", *SUFFIXES))
-            raise NetError("-o chooses the format by suffix", at=path, expected=expected, got=got)
+    check_targets(options.output, SUFFIXES, writers=[".json"])
     if options.fold is not None and options.fold < 2:
         what = "--fold: the least number of repetitions to fold is too small"
         raise NetError(what, expected="at least 2", got=options.fold, hint="--expand shows everything")
     sides = read_side(options.a, options.phase), read_side(options.b, options.phase)
     a, b = _graphs(sides, options, input_shapes(options.input))
-    for graph in (a, b):
-        for fault in graph.faults:
-            warnings.warn(str(fault), NetWarning, stacklevel=1)
+    tell_faults(a, b)
     diff = compare(a, b, sides[0].blobs, sides[1].blobs)
     report = {"files": [options.a, options.b], **diff.as_json()}
     if options.json:

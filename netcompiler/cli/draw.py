@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from .. import export
 from ..drawing import PHASES, SUFFIXES, draw
-from ..errors import NetError, NetWarning
-from ..graph import Graph, Shape
+from ..errors import NetError
+from ..graph import Shape
 from ..looking import look
-from .figures import STATIC, bound, style, write
-
-MOST_TOLD = 20  # faults; there may be one for each layer
+from .figures import STATIC, bound, style, tell_faults, write
 
 
 def only_pictures(options: argparse.Namespace) -> bool:
@@ -31,7 +28,7 @@ def draw_net(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
         msg, graph = look(options.net, phase, options.level, options.stage, inputs, options.allow_python)
         graph = bound(graph, options)
         looks.append((msg, graph.reaching(options.outputs.split(",")) if options.outputs else graph))
-    _tell_faults([graph for _, graph in looks])
+    tell_faults(*(graph for _, graph in looks))
     drawing = draw([graph for _, graph in looks], **style(options))
     for path in options.output:
         if Path(path).suffix in SUFFIXES:
@@ -46,12 +43,3 @@ def draw_net(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
             raise NetError.join(graph.faults)  # what was not understood would be lost
         write(path, msg, graph, export.describe(graph) | {"file": str(options.net)}, options)
     return 0
-
-
-def _tell_faults(graphs: list[Graph]) -> None:
-    """What is wrong with a net, each fault once."""
-    faults = list(dict.fromkeys(str(fault) for graph in graphs for error in graph.faults for fault in error.all))
-    for fault in faults[:MOST_TOLD]:
-        warnings.warn(fault, NetWarning, stacklevel=2)
-    if len(faults) > MOST_TOLD:
-        warnings.warn(f"and {len(faults) - MOST_TOLD} more faults", NetWarning, stacklevel=2)

@@ -19,6 +19,7 @@ from ..stats import in_bytes
 from ..text import Msg
 from ..weights import bind, read_weights
 
+MOST_TOLD = 20  # faults; there may be one for each layer
 STATIC = (".csv", ".json", ".prototxt")  # what can be written of a net that was not run
 
 
@@ -32,8 +33,9 @@ def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
             hint = "leave --figures out: the net is run, and its weights are there to write"
             raise NetError("--figures runs nothing, and has no weights", at=path, expected=expected, hint=hint)
     msg, graph = look(options.net, options.phase, options.level, options.stage, inputs, options.allow_python)
-    for fault in graph.faults:
-        warnings.warn(str(fault), NetWarning, stacklevel=1)
+    if options.outputs:
+        graph = graph.reaching(options.outputs.split(","))
+    tell_faults(graph)
     report = export.describe(graph) | {"file": str(options.net)}
     if options.json:
         print(export.as_json(report))
@@ -47,6 +49,15 @@ def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
     for path in options.output:
         write(path, msg, graph, report, options)
     return 0
+
+
+def tell_faults(*graphs: Graph) -> None:
+    """What is wrong with nets that do not build, each fault once."""
+    faults = list(dict.fromkeys(str(fault) for graph in graphs for error in graph.faults for fault in error.all))
+    for fault in faults[:MOST_TOLD]:
+        warnings.warn(fault, NetWarning, stacklevel=2)
+    if len(faults) > MOST_TOLD:
+        warnings.warn(f"and {len(faults) - MOST_TOLD} more faults", NetWarning, stacklevel=2)
 
 
 def bound(graph: Graph, options: argparse.Namespace) -> Graph:

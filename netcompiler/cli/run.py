@@ -210,7 +210,7 @@ def _timed(net: CompiledNet, feeds: dict[str, Array], run: Any) -> tuple[dict[st
 
 
 @contextlib.contextmanager
-def out_of_memory(graph: Graph) -> Iterator[None]:
+def out_of_memory(graph: Graph, hint: str = "a smaller batch: --input NAME=DIMS") -> Iterator[None]:
     """Turn torch's words for want of memory into a NetError."""
     try:
         yield
@@ -219,7 +219,7 @@ def out_of_memory(graph: Graph) -> Iterator[None]:
             raise
         totals = stats.totals(graph)
         got = f"{stats.in_bytes(totals.weight_bytes)} of weights, {stats.in_bytes(totals.peak_activation_bytes)} of activations"
-        raise NetError("not enough memory for this net", got=got, hint="a smaller batch: --input NAME=DIMS") from None
+        raise NetError("not enough memory for this net", got=got, hint=hint) from None
 
 
 @dataclass(frozen=True, slots=True)

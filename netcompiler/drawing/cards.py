@@ -6,8 +6,10 @@ have, so that none leaves its box; whole texts are in the tooltips.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 from unicodedata import combining
 
@@ -38,11 +40,15 @@ def width(text: str, size: float, bold: bool = False) -> float:
     """The most pixels that a text takes.
 
     >>> width("conv1", 10), width("conv1", 10, bold=True)
-    (30.5, 33.8)
+    (30.5, 33.7)
     """
+    return sum(_units(text, bold)) * size / 100
+
+
+def _units(text: str, bold: bool) -> Iterator[int]:
+    """The width of each character, in hundredths of the font size."""
     table = _WIDTHS[bold]
-    units = sum(table[c] if c in table else 0 if combining(c) else OTHER for c in text)
-    return units * size / 100
+    return (table[c] if c in table else 0 if combining(c) else OTHER for c in text)
 
 
 def is_measured(text: str) -> bool:
@@ -56,12 +62,11 @@ def cut(text: str, size: float, room: float, bold: bool = False) -> str:
     >>> cut("convolution", 10, 40), cut("conv", 10, 40)
     ('conv…', 'conv')
     """
-    if width(text, size, bold) <= room:
+    taken = [units * size / 100 for units in accumulate(_units(text, bold))]  # by so many characters
+    if not taken or taken[-1] <= room:
         return text
-    kept = text
-    while kept and width(kept, size, bold) + width("…", size, bold) > room:
-        kept = kept[:-1]
-    return kept.rstrip() + "…"
+    left = room - width("…", size, bold)
+    return text[: bisect_right(taken, left)].rstrip() + "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +304,8 @@ def tip(box: Box, view: View) -> str:
         lines += [f"  {name}: {short_number(value)}" for name, value in row.settings.items()]
         lines += [f"  blob {name}: {shape_text([shape])}" for name, shape in row.blobs.items()]
         lines += [f"  {what}: {row.figures[key]:,}" for key, what in _TOLD.items() if row.figures.get(key)]
+        if row.figures.get("macs"):
+            lines.append(f"  operations per byte: {row.figures['intensity']:.4g}")
         lines += [f"  receptive field: {text}" for text in _fields(row)]
         if row.first:
             lines.append(f"  line {row.first}" + (f" to {row.last}" if row.last > row.first else ""))
@@ -323,4 +330,5 @@ def _fields(row: Row) -> Iterable[str]:
     for found in row.figures.get("fields", ()):
         if found:
             stride = " × ".join("none" if s is None else f"{s:g}" for s in found["stride"])
-            yield f"{' × '.join(map(str, found['size']))}, stride {stride}"
+            centre = ", ".join(f"{c:g}" for c in found["centre"])
+            yield f"{' × '.join(map(str, found['size']))}, stride {stride}, centre {centre}"

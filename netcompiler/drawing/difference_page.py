@@ -6,18 +6,16 @@ pleasant: choosing a line shows its boxes in both nets, choosing a box shows its
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import __version__
 from ..compare import WORDS, Pair, totals_rows, value_text, visible
 from ..graph import dims
 from .difference import Difference, differences, growth_text, kind_of, summary
 from .marks import COLOURS, KINDS, SAME, badge
 from .model import typeset
+from .page import digest, head
 from .svg import escaped, style
 from .theme import INKS
 
@@ -32,24 +30,12 @@ def page(drawing: Difference) -> str:
     inner = f"\n{style(drawing.theme, True)}\n"  # stands in the picture
     assert inner in drawing.bare
     policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(css)}' '{_digest(inner)}'; img-src data:;"
+        f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(css)}' '{digest(inner)}'; img-src data:;"
         " base-uri 'none'; form-action 'none'"
     )
     kinds = Counter(kind for pair in drawing.diff.pairs if (kind := kind_of(pair)) != SAME)
     lines = [
-        "<!doctype html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="referrer" content="no-referrer">',
-        f'<meta name="generator" content="netcompiler {__version__}">',
-        f"<title>{escaped(drawing.heading.name)}</title>",
-        '<link rel="icon" href="data:,">',
-        f"<style>{css}</style>",
-        "</head>",
-        "<body>",
+        *head(drawing.heading.name, policy, css),
         f"<header><div><h1>{escaped(drawing.heading.name)}</h1>",
         f"<p>{' · '.join(map(escaped, summary(drawing.diff)))}</p></div></header>",
         "<main>",
@@ -67,11 +53,6 @@ def page(drawing: Difference) -> str:
         "</html>",
     ]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _digest(text: str) -> str:
-    """As a content security policy names a script or a style that may be used."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _colours(theme: str) -> str:

@@ -24,13 +24,13 @@ def dot(views: Sequence[View], across: bool = False) -> str:
     ink = INKS["light"]
     names = " | ".join(dict.fromkeys(view.picture.name or "net" for view in views))
     graph = graphviz.Digraph(
-        names,
+        _escape(names),
         graph_attr={"rankdir": "LR" if across else "TB", "fontname": "Helvetica", "label": "", "nodesep": "0.4"},
         node_attr={"shape": "box", "style": "rounded,filled", "fontname": "Helvetica", "fontsize": "11"},
         edge_attr={"fontname": "Helvetica", "fontsize": "9", "color": ink["line"], "fontcolor": ink["muted"]},
     )
-    for view in views:
-        prefix = f"{view.picture.phase}_" if len(views) > 1 else ""
+    for k, view in enumerate(views):
+        prefix = f"{view.picture.phase}{k}_" if len(views) > 1 else ""
         with graph.subgraph(name=f"cluster_{prefix}net" if prefix else None) as net:
             if prefix:
                 net.attr(label=view.picture.phase, color=ink["border"])
@@ -57,12 +57,14 @@ def _folds(graph: Any, view: View, prefix: str, parent: int) -> None:
 
 
 def _node(graph: Any, view: View, box: Box, prefix: str) -> None:
+    import graphviz
+
     fill, border = FILLS["light"][box.category]
     lines = [box.name, *(f"{row.kind} {row.text}".strip() for row in box.rows)]
     outputs = [shape_text(view.shapes(box, k)) for k in range(len(box.tops)) if view.top(box, k).output]
     graph.node(
         f"{prefix}n{box.id}",
-        r"\n".join(map(_escape, [*lines, *(f"-> {text}" for text in outputs)])),
+        graphviz.nohtml(r"\n".join(map(_escape, [*lines, *(f"-> {text}" for text in outputs)]))),
         tooltip=_escape(tip(box, view)),
         fillcolor=fill,
         color=border,
@@ -77,4 +79,5 @@ def _escape(text: str) -> str:
     """Text that means itself: a backslash begins nothing, and angle brackets around it make no HTML of it."""
     import graphviz
 
-    return str(graphviz.escape(text))
+    escaped: str = graphviz.escape(text)  # of a class of its own, which says that it is no HTML
+    return escaped

@@ -166,20 +166,22 @@ def _stacks(graph: Graph) -> tuple[list[list[int]], dict[Value, tuple[int, int]]
 def _faults(graph: Graph) -> dict[int, str]:
     """What is wrong with layers, by index: faults that name one, faults in its lines, and a type that nobody knows."""
     told = [fault for error in graph.faults for fault in error.all]
+    named = {e.layer: e for e in reversed(told)}  # the first of each
+    placed = [e for e in told if not e.layer]
     found: dict[int, str] = {}
     for i, node in enumerate(graph.nodes):
-        mine = [e for e in told if e.layer == node.title] or [e for e in told if _within(e, node)]
+        mine = named.get(node.title) or next((e for e in placed if _within(e, node)), None)
         if mine:
-            found[i] = mine[0].what
+            found[i] = mine.what
         elif node.layer.kind not in registry:
             found[i] = f'unknown layer type "{node.layer.kind}"' if node.layer.kind else "the layer has no type"
     return found
 
 
 def _within(fault: NetError, node: Node) -> bool:
-    """Whether a fault that names no layer lies in the lines of this one."""
+    """Whether a fault lies in the lines of this layer."""
     at, own = fault.at, node.at
-    if fault.layer or own is None or not isinstance(at, Span) or at.file != own.file:
+    if own is None or not isinstance(at, Span) or at.file != own.file:
         return False
     return own.line <= at.line <= own.last and (at.line, at.column) >= (own.line, own.column)
 
@@ -194,7 +196,7 @@ def _row(index: int, node: Node, figures: stats.Figures, fault: str) -> Row:
         typeset(layer.brief()),
         layer.settings(),
         {name: spec.shape for name, spec in layer.blobs(node.bottom_shapes).items()},
-        {k: v for k, v in asdict(figures).items() if v is not None},
+        {k: v for k, v in (asdict(figures) | {"intensity": figures.intensity}).items() if v is not None},
         at.file if at else "",
         at.line if at else 0,
         max(at.last, at.line) if at else 0,

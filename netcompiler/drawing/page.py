@@ -16,7 +16,7 @@ from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, stats
+from .. import __version__
 from ..errors import NetError, Span
 from ..fillers import Filler
 from ..graph import UNKNOWN, Graph, Node, Shape, Value
@@ -56,25 +56,13 @@ def page_html(*nets: Mapping[str, Any], name: str = "page") -> str:
     script = (ASSETS / f"{name}.js").read_text(encoding="utf-8")
     style = (ASSETS / f"{name}.css").read_text(encoding="utf-8")
     policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data: blob:;"
+        f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'; img-src data: blob:;"
         " base-uri 'none'; form-action 'none'"
     )
-    title = html.escape(f"{nets[0]['name'] or 'net'} ({', '.join(net['phase'] for net in nets)})")
+    title = f"{nets[0]['name'] or 'net'} ({', '.join(net['phase'] for net in nets)})"
     return "\n".join(
         [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="referrer" content="no-referrer">',
-            f'<meta name="generator" content="netcompiler {__version__}">',
-            f"<title>{title}</title>",
-            '<link rel="icon" href="data:,">',
-            f"<style>{style}</style>",
-            "</head>",
-            "<body>",
+            *head(title, policy, style),
             "<noscript>This page draws a net with JavaScript, which is switched off.</noscript>",
             f'<script type="application/json" id="net">{_inert(nets if len(nets) > 1 else nets[0])}</script>',
             f"<script>{script}</script>",
@@ -85,7 +73,26 @@ def page_html(*nets: Mapping[str, Any], name: str = "page") -> str:
     )
 
 
-def _digest(text: str) -> str:
+def head(title: str, policy: str, style: str) -> list[str]:
+    """How a page begins, as far as its body."""
+    return [
+        "<!doctype html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="referrer" content="no-referrer">',
+        f'<meta name="generator" content="netcompiler {__version__}">',
+        f"<title>{html.escape(title)}</title>",
+        '<link rel="icon" href="data:,">',
+        f"<style>{style}</style>",
+        "</head>",
+        "<body>",
+    ]
+
+
+def digest(text: str) -> str:
     """As a content security policy names a script or a style that may be used."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
@@ -192,7 +199,7 @@ class _Gathered:
     def figures(self, row: Row) -> dict[str, Any]:
         told = {key: row.figures[key] for key in _NUMBERS if key in row.figures}
         if told.get("macs"):
-            told["intensity"] = stats.Figures(**{k: v for k, v in row.figures.items() if k != "fields"}).intensity
+            told["intensity"] = row.figures["intensity"]
         if row.name in self.times:
             told["time"] = self.times[row.name]
         field = next(iter(row.figures.get("fields") or ()), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from ..layers.base import CATEGORIES
+from ..stats import in_bytes
 from .cards import APART, CAPTION, FOLD, HEADING, KIND, Card, Pill, Style, Text, cut, is_measured, width
 from .lanes import Bus
 from .layout import STACK, Frame, Layout, Line
@@ -159,6 +160,10 @@ def _totals(picture: Picture) -> list[str]:
         found.append(f"{least}{short_count(totals['params'])} parameters")
     if totals["macs"] or not least:
         found.append(f"{least}{short_count(totals['macs'])} MACs")
+    held = ("activation_bytes", "activations, all kept"), ("peak_activation_bytes", "activations at the peak")
+    for name, what in (("weight_bytes", "weights"), held[picture.phase == "TEST"]):
+        if totals[name]:
+            found.append(f"{least}{in_bytes(totals[name])} of {what}")
     if totals.get("images", 1) > 1:
         found.append(f"batch of {totals['images']:,}")
     if picture.faults:

@@ -16,6 +16,7 @@ from ..graph import Array
 BINS = 48
 CHUNK = 1 << 18  # values that are looked at together
 MOST_FILTERS = 256
+LARGE = 1e150  # squares of more are beyond what a float64 holds
 SIDE = 300  # pixels that a picture of filters has about
 
 
@@ -29,11 +30,16 @@ def statistics(array: Array) -> dict[str, Any]:
     for part in _finite(array):
         count += part.size
         low, high = min(low, float(part.min())), max(high, float(part.max()))
-        total += float(part.sum(dtype=np.float64))
+        with np.errstate(over="ignore"):
+            total += float(part.sum(dtype=np.float64))
         zeros += part.size - int(np.count_nonzero(part))
     odd = array.size - count
     if not count:
         return {"count": 0, "min": 0, "max": 0, "mean": 0, "std": 0, "zeros": 0, "odd": odd, "bins": []}
+    most = max(-low, high)
+    if most > LARGE:
+        told = statistics(array / most)
+        return told | {"min": low, "max": high, "mean": told["mean"] * most, "std": told["std"] * most, "zeros": zeros}
     mean, squares = total / count, 0.0
     bins = np.zeros(BINS, np.int64)
     scale = BINS / (high - low) if high > low and np.isfinite(BINS / (high - low)) else 0.0

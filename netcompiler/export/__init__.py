@@ -168,12 +168,12 @@ WRITERS: dict[str, Callable[[Path, Job], None]] = {
 }
 
 
-def check_targets(paths: Iterable[str], also: Iterable[str] = ()) -> None:
+def check_targets(paths: Iterable[str], also: Iterable[str] = (), writers: Iterable[str] = WRITERS) -> None:
     """Raises: NetError for a target that cannot be written: better before the work than after it.
 
-    also: suffixes that others than the writers here take.
+    also: suffixes that others than the writers here take.  writers: those here that do.
     """
-    known = (*WRITERS, *also)
+    known = (*writers, *also)
     for text in paths:
         path = Path(text)
         if path.suffix not in known:

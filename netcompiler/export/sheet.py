@@ -50,12 +50,13 @@ def _of(*path: str) -> Callable[[Row], Any]:
     return get
 
 
-def _tops(told: Callable[[Row], str]) -> Callable[[Row], str]:
-    return lambda row: ", ".join(filter(None, map(told, row["tops"])))
-
-
 def _first(part: str) -> Callable[[Row], str]:
     return lambda row: field_of(row["tops"][0], part) if row["tops"] else ""
+
+
+def _name(text: str) -> str:
+    """A word of the net. One that a spreadsheet would take for a formula is told to be text."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _cell(value: Any) -> str:
@@ -63,11 +64,11 @@ def _cell(value: Any) -> str:
 
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {
-    "layer": _of("name"),
-    "type": _of("type"),
-    "bottoms": lambda row: ", ".join(row["bottoms"]),
-    "tops": _tops(lambda top: top["blob"]),
-    "shapes": _tops(shape_of),
+    "layer": lambda row: _name(row["name"]),
+    "type": lambda row: _name(row["type"]),
+    "bottoms": lambda row: _name(", ".join(row["bottoms"])),
+    "tops": lambda row: _name(", ".join(top["blob"] for top in row["tops"])),
+    "shapes": lambda row: ", ".join(map(shape_of, row["tops"])),
     "params": _of("params"),
     "macs": _of("macs"),
     "weight_bytes": _of("weight_bytes"),

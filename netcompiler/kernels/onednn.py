@@ -25,7 +25,7 @@ class PackedConvolution(LayerModule):
     """A Convolution that keeps its weights in oneDNN's own order beside Caffe's, once it has run.
 
     Tensors go through it with the channels last in memory. Where oneDNN cannot run (another device or type, a gradient that is
-    asked for, torch.export), the layer's own forward does.
+    asked for, torch.export), the layer's own forward does. Weights changed through `.data`, behind torch's back, are not seen.
     """
 
     layer: Convolution

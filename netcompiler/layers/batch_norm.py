@@ -228,6 +228,11 @@ class BatchNorm(Layer):
             m.mean.mul_(kept).add_((1 - kept) * unit * mean[0])
             m.variance.mul_(kept).add_((1 - kept) * unit * variance[0])
             return
+        if parts == 1:  # the usual case, in as few steps as can be
+            m.mean.mul_(f).add_(mean[0])
+            m.variance.mul_(f).add_(variance[0])
+            m.scale_factor.mul_(f).add_(1)
+            return
         left = f ** torch.arange(parts - 1, -1, -1, device=mean.device, dtype=mean.dtype)
         m.mean.mul_(f**parts).add_((left[:, None] * mean).sum(0))
         m.variance.mul_(f**parts).add_((left[:, None] * variance).sum(0))

@@ -176,9 +176,12 @@ def problems(analysis: Analysis) -> list[dict[str, Any]]:
     Places count from 1, `end` is the column behind the last character. `asks` names the inputs that need a shape.
     """
     found: list[dict[str, Any]] = []
+    lines: dict[int, list[dict[str, Any]]] = {}
     for fault in analysis.faults:
         problem = _problem(fault, analysis.graph)
-        if not any(_overlap(problem, other) for other in found):  # a bad value has consequences, told at its own place
+        beside = lines.setdefault(problem.get("line", 0), [])
+        if not any(_overlap(problem, other) for other in beside):  # a bad value has consequences, told at its own place
+            beside.append(problem)
             found.append(problem)
     found += map(_note, analysis.warnings)
     return sorted(found, key=lambda p: (p.get("line", 0), p.get("column", 0)))
@@ -198,7 +201,7 @@ def _problem(fault: NetError, graph: Graph | None) -> dict[str, Any]:
 
 
 def _overlap(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return "line" in a and a["line"] == b.get("line") and a["column"] < b["end"] and b["column"] < a["end"]
+    return "line" in a and a["column"] < b["end"] and b["column"] < a["end"]
 
 
 _PLACED = re.compile(rf"{re.escape(FILE)}:(\d+):(\d+): (.*)", re.DOTALL)

@@ -117,6 +117,8 @@ class Folder:
         if not path.parent.is_dir():
             raise Missing("the folder does not exist", at=name)
         before = self._unchanged(path, name, version)
+        if before is not None and not os.access(path, os.W_OK):
+            raise NetError("the file is write-protected", at=name, hint="save it under another name")
         data = (text.replace("\n", "\r\n") if before and b"\r\n" in before else text).encode(errors="replace")
         if before and before.startswith(b"\xef\xbb\xbf"):
             data = b"\xef\xbb\xbf" + data

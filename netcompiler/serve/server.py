@@ -153,6 +153,8 @@ class Editor(ThreadingHTTPServer):
         if kind == "prototxt" and found.msg is not None and found.whole:
             return {"text": format_message(found.msg)}
         if kind == "html" and found.graph is not None:
+            if not found.graph.nodes:
+                raise NetError("there is no layer yet")
             return {"text": page(found.graph, text=text)}
         if kind not in ("prototxt", "html"):
             raise Refused(400, "there is no such kind of file")

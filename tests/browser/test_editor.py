@@ -336,6 +336,15 @@ def test_enter_behind_a_whole_value_is_a_new_line(desk):
     assert "pool: AVE\n" in desk.text
 
 
+def test_words_that_javascript_has_a_meaning_for(desk):
+    desk.tab.keyboard.press("Control+End")
+    desk.type("constructor: ")
+    desk.tab.keyboard.press("Control+Space")
+    desk.type('\nlayer {\ntype: "constructor"\n')
+    desk.type("na")
+    assert desk.offered()[0] == "name"
+
+
 def test_nothing_is_offered_in_a_comment(desk):
     desk.tab.keyboard.press("Control+End")
     desk.type("# lay")

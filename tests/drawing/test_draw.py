@@ -53,9 +53,12 @@ def test_svg():
     assert root.find(f"{SVG}title").text == "ResNet-50"
     assert "229 layers; 25.6M parameters; 3.86G MACs" in root.find(f"{SVG}desc").text
     found = texts(text)
-    assert {"ResNet-50", "TEST · 229 layers · 25.6M parameters · 3.86G MACs", "× 5res4b … res4f · 6 with res4a"} <= set(
-        found
-    )
+    assert {
+        "ResNet-50",
+        "TEST · 229 layers · 25.6M parameters · 3.86G MACs",
+        "102.4 MB of weights · 9.634 MB of activations at the peak",
+        "× 5res4b … res4f · 6 with res4a",
+    } <= set(found)
     assert "Convolution7×7, s2, p3, 64" in found and "1 × 64 × 112 × 112" in found
     assert "<script" not in text and "http" not in text.replace("http://www.w3.org/2000/svg", "")
     width, height = (float(root.get(k)) for k in ("width", "height"))
@@ -72,6 +75,8 @@ def test_each_box_has_a_name_and_a_tooltip():
         "num_output: 64",
         "blob weight: 64 × 3 × 7 × 7",
         "parameters: 9,472",
+        "operations per byte: 61.29",
+        "receptive field: 7 × 7, stride 2 × 2, centre 0, 0",
         "line 9 to ",
         "top conv1: 1 × 64",
     ):
@@ -230,6 +235,7 @@ def test_both_phases(tmp_path):
     found = netcompiler.draw(tmp_path / "net.prototxt", phase="BOTH")
     assert [p.phase for p in found.pictures] == ["TRAIN", "TEST"]
     words = texts(found.svg)
+    assert [w.rpartition("activations")[2] for w in words if "activations" in w] == [", all kept", " at the peak"]
     assert words.index("TRAIN") < words.index("TEST") and words.count("fc") == 2 and words.count("top1") == 1
     places = [g.get("transform") for g in parsed(found.svg).iter(f"{SVG}g") if g.get("class") == "net"]
     (x1, y1), (x2, y2) = (re.findall(r"[\d.]+", p) for p in places)
@@ -320,7 +326,11 @@ def test_dot(tmp_path):
     assert [s.graph_attr["label"] for s in found.subgraphs()[0].subgraphs()] == ["x 3  b0 ... b2"]
     assert "dashed" in found.get_node("n10").attr["style"]
     netcompiler.draw([graph(text), graph(text)], tmp_path / "two.dot", direction="LR")
-    assert len(pygraphviz.AGraph(string=(tmp_path / "two.dot").read_text()).nodes()) in (5, 10)
+    assert len(pygraphviz.AGraph(string=(tmp_path / "two.dot").read_text()).nodes()) == 10
+    odd = graph('name: "<a<>" ' + layer("<b", "Odd>", "data") + layer("c", "Odd", "<b"))
+    netcompiler.draw(odd, tmp_path / "odd.dot")
+    found = pygraphviz.AGraph(string=(tmp_path / "odd.dot").read_text())
+    assert found.name == "<a<>" and found.get_node("n1").attr["label"] == r"<b\nOdd>"
 
 
 def run(capsys, *arguments):

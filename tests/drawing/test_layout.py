@@ -194,6 +194,7 @@ def test_widths_are_those_of_the_widest_fonts():
 
 
 def test_cut():
+    assert cut("x" * 1_000_000, 13, 250) == "x" * len(cut("x" * 1_000_000, 13, 250)[:-1]) + "…"  # and it ends
     assert cut("conv1", 10, 30.5) == "conv1"
     assert cut("conv1", 10, 30) == "con…" and width("con…", 10) <= 30 < width("conv…", 10)
     assert cut("conv1", 10, 1) == "…"

@@ -13,6 +13,7 @@ const MARGIN = 24
 const LEGEND = 34
 const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity", "font-size", "font-weight", "text-anchor"]
 const USUAL = { "fill-opacity": "1", "stroke-dasharray": "none", "stroke-linecap": "butt", "stroke-linejoin": "miter", opacity: "1", "text-anchor": "start" }
+const FORBIDDEN = /[^\t\n\r\x20-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu // in XML
 const LARGEST = 16000 // pixels of a canvas's side
 const MOST_PIXELS = 120e6
 
@@ -46,7 +47,7 @@ export function svgOf(diagram) {
   clone.insertBefore(s("rect", { width: w, height: t, fill: background }), world)
   clone.insertBefore(legend(diagram), world)
   clone.prepend(s("title", null, diagram.net.name || "net"))
-  return { text: new XMLSerializer().serializeToString(clone), width: w, height: t }
+  return { text: new XMLSerializer().serializeToString(clone).replace(FORBIDDEN, "\ufffd"), width: w, height: t }
 }
 
 /**

@@ -159,6 +159,7 @@ function start(nets, at, kept) {
     act()
     event.preventDefault()
   }, { signal })
+  addEventListener("hashchange", () => diagram.select(asked() || null), { signal })
   let tableWas = false
   let themeWas = theme()
   addEventListener("beforeprint", () => {

@@ -61,10 +61,21 @@ function complete(context, vocabulary, known) {
   const fields = fieldsAt(here, vocabulary, known.kind)
   if (!fields) return null
   const value = here.values.findLast((v) => v.at <= pos && isIn(v, context))
-  if (value) return valueOptions(value, fields[value.name], here, root, context, vocabulary, known)
+  if (value) return valueOptions(value, own(fields, value.name), here, root, context, vocabulary, known)
   const word = context.matchBefore(/[A-Za-z_]\w*/)
   if (!word && !context.explicit) return null
   return { from: word?.from ?? pos, options: fieldOptions(here, fields, root, vocabulary), validFor: /^\w*$/ }
+}
+
+/**
+ * What a table has under a word of the text, which may be "constructor" as well.
+ * @template T
+ * @param {Record<string, T>} table
+ * @param {string} word
+ * @returns {T | undefined}
+ */
+function own(table, word) {
+  return Object.hasOwn(table, word) ? table[word] : undefined
 }
 
 /**
@@ -86,7 +97,7 @@ function isIn(value, { state, pos }) {
 function fieldsAt(here, vocabulary, kind) {
   let type = kind === "solver" ? "SolverParameter" : "NetParameter"
   for (const name of pathOf(here)) {
-    const inner = vocabulary.messages[type]?.[name]?.message
+    const inner = own(vocabulary.messages[type], name)?.message
     if (!inner) return null
     type = inner
   }
@@ -102,7 +113,7 @@ function fieldsAt(here, vocabulary, kind) {
  */
 function fieldOptions(here, fields, root, vocabulary) {
   const isLayer = here.name === "layer" && here.parent === root
-  const layer = isLayer ? vocabulary.layers[valueOf(here, "type")] : undefined
+  const layer = isLayer ? own(vocabulary.layers, valueOf(here, "type")) : undefined
   const present = new Set([...here.values, ...here.messages].map((f) => f.name))
   const options = Object.entries(fields)
     .filter(([name, field]) => field.repeated || !present.has(name))

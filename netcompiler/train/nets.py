@@ -1,0 +1,86 @@
+"""What a solver needs to know of its nets: the learned blobs in Caffe's order, the outputs, and arrays in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import NetError
+from ..graph import Shape
+from ..module import CompiledNet
+
+
+def placed(net: CompiledNet) -> Iterator[tuple[Tensor, Shape]]:
+    """The learned blobs in Caffe's order, a shared one once."""
+    for tensor, shape, _, _ in blobs(net):
+        yield tensor, shape
+
+
+def blobs(net: CompiledNet) -> Iterator[tuple[Tensor, Shape, float, float]]:
+    """Each learned blob with its shape, lr_mult and decay_mult, a shared one at its owner. Statistics have lr_mult 0.
+
+    Source: Caffe, src/caffe/net.cpp, AppendParam; layers/batch_norm_layer.cpp.
+    """
+    owners = net.graph.owners()
+    for node, attribute in zip(net.graph.nodes, net.attributes, strict=True):
+        specs = node.layer.blobs(node.bottom_shapes)
+        for i, ((name, spec), param) in enumerate(zip(specs.items(), node.params, strict=True)):
+            owner, index = owners.get(param.name, (node, i))
+            if (owner, index) == (node, i):
+                tensor, shape = getattr(net, attribute).held(name)
+                yield tensor, shape, param.lr_mult if spec.learned else 0.0, param.decay_mult
+
+
+def learned_groups(net: CompiledNet) -> tuple[list[Tensor], list[dict[str, Any]]]:
+    """The learned blobs in Caffe's order, and grouped by their multipliers."""
+    learned, groups = [], dict[tuple[float, float], list[Tensor]]()
+    for tensor, _, lr_mult, decay_mult in blobs(net):
+        learned.append(tensor)
+        groups.setdefault((lr_mult, decay_mult), []).append(tensor)
+    if not learned:
+        raise NetError("the net has no weights to train", at=net.graph.name)
+    return learned, [{"params": p, "lr_mult": lr, "decay_mult": decay} for (lr, decay), p in groups.items()]
+
+
+def share(net: CompiledNet, source: CompiledNet) -> None:
+    """Let the layers of a net use the arrays of the layers with the same names in another.
+
+    Source: Caffe, src/caffe/net.cpp, ShareTrainedLayersWith.
+    """
+    theirs = {n.name: (n, a) for n, a in zip(source.graph.nodes, source.attributes, strict=True) if n.params}
+    for node, attribute in zip(net.graph.nodes, net.attributes, strict=True):
+        if node.name not in theirs or not node.params:
+            continue
+        other, other_attribute = theirs[node.name]
+        module, owner = getattr(net, attribute), getattr(source, other_attribute)
+        pairs = zip(node.layer.blobs(node.bottom_shapes), other.layer.blobs(other.bottom_shapes), strict=True)
+        for name, their_name in pairs:
+            if name in module.borrowed:
+                module.borrowed[name] = owner, their_name, module.held(name)[1]
+            else:
+                module.borrow(name, owner, their_name)
+
+
+def output_names(net: CompiledNet) -> list[str]:
+    """The net's outputs as Caffe lists them: the blobs that nobody reads, by name."""
+    return sorted(v.blob for v in net.graph.outputs if not net.graph.readers(v))
+
+
+def loss_weights(net: CompiledNet) -> dict[str, float]:
+    """The loss weight of each top that has one."""
+    return {v.blob: w for n in net.graph.nodes for v, w in zip(n.tops, n.loss_weights) if w}
+
+
+def images(net: CompiledNet) -> int:
+    """The images in a batch: the first dim of the first input."""
+    inputs = net.graph.inputs()
+    return inputs[0].shape[0] if inputs and inputs[0].shape else 0
+
+
+def plain(tensor: Tensor) -> Any:
+    """A blob as a number, or as a list where it has several."""
+    values = tensor.detach().float().flatten().tolist() if tensor.dtype != torch.float64 else tensor.flatten().tolist()
+    return values[0] if len(values) == 1 else values

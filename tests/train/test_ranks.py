@@ -1,0 +1,219 @@
+"""Several ranks: the same steps as one process with all their batches, and a clear end when one of them is lost."""
+
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from netcompiler import NetError, read_weights
+from netcompiler.cli import main
+from netcompiler.train import ranks as ranks_
+from netcompiler.train.ranks import Exchange, Ranks, joined, launched
+
+from . import small
+
+UNTESTED = ("--set", "test_interval=100000000", "--set", "test_initialization=false")
+LONG = (*UNTESTED, "--set", "max_iter=100000000")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+
+
+def alike(a, b, tolerance=1e-5):
+    """Two weight files hold the same, to so much of the largest value."""
+    a, b = read_weights(a), read_weights(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        for x, y in zip(a[name], b[name], strict=True):
+            assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max()), name
+
+
+def train(folder, *arguments, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert main(["train", "solver.prototxt", "-q", *map(str, arguments)]) == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--set", "iter_size=2", "--set", "clip_gradients=0.5", "--set", "type=Adam")])
+def test_two_ranks_are_one_with_the_doubled_batch(tmp_path, monkeypatch, more):
+    """Snapshots along the way are the same; the data is the same as well, each rank's share of it."""
+    both, one = tmp_path / "both", tmp_path / "one"
+    for folder, batch in ((both, 4), (one, 8)):
+        folder.mkdir()
+        small.write(folder, batch)
+    if more:
+        more = (*more, "--set", "momentum=0.9", "--set", "base_lr=0.01")
+    started = small.start_ranks(both, 2, "train", "solver.prototxt", *more)
+    train(one, *more, monkeypatch=monkeypatch)
+    found = [small.finish(p) for p in started]
+    assert [code for code, _ in found] == [0, 0], found
+    assert "2 ranks of this batch" in found[0][1] and found[1][1] == ""  # rank 0 alone tells
+    for i in (20, 40):
+        alike(both / f"small_iter_{i}.caffemodel", one / f"small_iter_{i}.caffemodel")
+    sidecars = [json.loads((f / "small_iter_40.netstate.json").read_text()) for f in (both, one)]
+    assert sidecars[0]["feeds"] == sidecars[1]["feeds"] and [len(s["random"]) for s in sidecars] == [2, 1]
+
+
+def test_going_on_with_another_number_of_ranks(tmp_path, monkeypatch):
+    """One process with a batch of 8 up to 20; then two ranks of 4: as one process would have gone on."""
+    one, both = tmp_path / "one", tmp_path / "both"
+    for folder, batch in ((one, 8), (both, 4)):
+        folder.mkdir()
+        small.write(folder, batch)
+    train(one, monkeypatch=monkeypatch)
+    for path in one.glob("small_iter_20.*"):
+        (both / path.name).write_bytes(path.read_bytes())
+    started = small.start_ranks(both, 2, "train", "solver.prototxt", "--snapshot", "latest")
+    found = [small.finish(p) for p in started]
+    assert [code for code, _ in found] == [0, 0], found
+    assert "going on from small_iter_20.solverstate" in found[0][1]
+    alike(both / "small_iter_40.caffemodel", one / "small_iter_40.caffemodel")
+    (both / "net.prototxt").write_text((one / "net.prototxt").read_text())  # and back to one process
+    train(both, "--snapshot", "latest", "--set", "max_iter=60", monkeypatch=monkeypatch)
+    train(one, "--snapshot", "latest", "--set", "max_iter=60", monkeypatch=monkeypatch)
+    alike(both / "small_iter_60.caffemodel", one / "small_iter_60.caffemodel")
+
+
+@posix
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_rank_is_killed(tmp_path, monkeypatch, lost):
+    """The other one ends by itself and says why; the last snapshot is whole, and training goes on from it."""
+    small.write(tmp_path)
+    started = small.start_ranks(tmp_path, 2, "train", "solver.prototxt", *LONG)
+    small.until(started[0], "wrote small_iter_40.solverstate")
+    started[lost].send_signal(signal.SIGKILL)
+    assert small.finish(started[lost])[0] == -signal.SIGKILL
+    code, out = small.finish(started[1 - lost])
+    assert code == 2 and f"rank {1 - lost} of 2: another rank is gone" in out and "Traceback" not in out, out
+    newest = max(int(p.name.split("_")[-1].split(".")[0]) for p in tmp_path.glob("small_iter_*.netstate.json"))
+    assert newest >= 40
+    for path in tmp_path.glob("small_iter_*.caffemodel"):
+        read_weights(path)
+    train(tmp_path, "--snapshot", f"small_iter_{newest}.solverstate", *UNTESTED, "--set", f"max_iter={newest + 20}",
+          monkeypatch=monkeypatch)  # fmt: skip
+    assert (tmp_path / f"small_iter_{newest + 20}.caffemodel").exists()
+
+
+def children(process):
+    """The processes that a process started, as Linux tells them."""
+    with open(f"/proc/{process}/task/{process}/children") as file:
+        return [int(number) for number in file.read().split()]
+
+
+def rank_of(process):
+    with open(f"/proc/{process}/environ", "rb") as file:
+        found = dict(pair.split(b"=", 1) for pair in file.read().split(b"\0") if b"=" in pair)
+    return int(found.get(b"RANK", b"-1"))
+
+
+@pytest.mark.skipif(
+    not os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children"), reason="needs Linux's /proc"
+)
+def test_torchrun_starts_again(tmp_path):
+    """torchrun replaces the ranks when one is killed; with --snapshot latest they go on to the end."""
+    small.write(tmp_path)
+    run = small.start(
+        tmp_path, "-m", "netcompiler", "train", "solver.prototxt", *UNTESTED, "--set", "max_iter=1500", "--set",
+        "display=1000", "--set", "snapshot=100", "--snapshot", "latest",
+        prefix=(*small.TORCHRUN, "--max-restarts=1"),
+    )  # fmt: skip
+    small.until(run, "wrote small_iter_100.solverstate")
+    (victim,) = (child for child in children(run.pid) if rank_of(child) == 1)
+    os.kill(victim, signal.SIGKILL)
+    code, out = small.finish(run, 500)
+    assert code == 0, out
+    assert "going on from small_iter_" in out and "done after 1,500 iterations" in out
+    assert (tmp_path / "small_iter_1500.caffemodel").exists()
+
+
+@posix
+def test_a_signal_to_one_rank_stops_all(tmp_path):
+    """Both stop after the same iteration, with one snapshot that holds the random numbers of both."""
+    small.write(tmp_path)
+    started = small.start_ranks(tmp_path, 2, "train", "solver.prototxt", *LONG)
+    small.until(started[0], "iteration 10,")
+    started[1].send_signal(signal.SIGINT)
+    found = [small.finish(p) for p in started]
+    assert [code for code, _ in found] == [0, 0], found
+    (last,) = (line for line in found[0][1].splitlines() if "stopped by a signal" in line)
+    stopped = int(last.split(" after ")[1].split()[0].replace(",", ""))
+    sidecar = json.loads((tmp_path / f"small_iter_{stopped}.netstate.json").read_text())
+    assert sidecar["iter"] == stopped and len(sidecar["random"]) == 2
+
+
+# --- in this process ---
+
+
+def test_alone():
+    with joined("cpu") as ranks:
+        assert ranks == Ranks(0, 1, "cpu")
+        assert (ranks.same("x"), ranks.gather(3), ranks.agree("stop")) == ("x", [3], "stop")
+        weights = torch.nn.Linear(2, 2)
+        ranks.share(weights)
+        ranks.average_gradients(weights.parameters())
+        assert weights.weight.grad is None
+    asked = iter(["snapshot", None])
+    exchange = Exchange(Ranks(), [], lambda: next(asked))
+    exchange()
+    assert [exchange.request(), exchange.request()] == ["snapshot", None]
+
+
+def test_means(monkeypatch):
+    """Buckets keep the order and the types; a missing gradient counts as 0; small types are summed in float32."""
+    sent = []
+
+    class Work:
+        def wait(self):
+            pass
+
+    def all_reduce(flat, async_op):
+        assert async_op
+        sent.append((flat.dtype, flat.numel()))
+        flat.mul_(2).add_(1)  # the other rank has one more of each
+        return Work()
+
+    monkeypatch.setattr(ranks_.dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(ranks_, "BUCKET", 6)
+    tensors = [torch.full(shape, i, dtype=dtype, requires_grad=True) for i, (shape, dtype) in enumerate([
+        ((2, 2), torch.float32), ((3,), torch.float32), ((2,), torch.bfloat16), ((1,), torch.float64), ((), torch.float64),
+    ])]  # fmt: skip
+    fixed = torch.ones(3)
+    for i, tensor in enumerate(tensors[1:], 1):
+        tensor.grad = torch.full_like(tensor, i)
+    Ranks(0, 2).average_gradients([*tensors, fixed])
+    assert sent == [(torch.float32, 4), (torch.float32, 3), (torch.float32, 2), (torch.float64, 2)]
+    for i, tensor in enumerate(tensors):
+        assert tensor.grad.dtype == tensor.dtype and torch.equal(tensor.grad, torch.full_like(tensor, i + 0.5))
+    assert fixed.grad is None
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "x"}, "make no sense"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "make no sense"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "make no sense"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "not of where they meet"),
+    ],
+)
+def test_a_strange_environment(monkeypatch, told, message):
+    for name in ranks_.RANK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(NetError, match=message):
+        launched()
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert [ranks_._own_device(d, 1) for d in (None, "cuda", "cpu")] == ["cuda:1", "cuda:1", "cpu"]
+    with pytest.raises(NetError, match="share one GPU"):
+        ranks_._own_device("cuda:0", 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert ranks_._own_device(None, 1) == "cpu"
+    with pytest.raises(NetError, match="not enough GPUs"):
+        ranks_._own_device("cuda", 1)
