@@ -23,6 +23,10 @@ def only_pictures(options: argparse.Namespace) -> bool:
 
 def draw_net(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
     """Do what the main command's options say, but for running the net. Returns the exit code."""
+    others = [path for path in options.output if Path(path).suffix not in SUFFIXES]
+    if others and len(PHASES[options.phase]) > 1:
+        hint = f"--phase TRAIN or --phase TEST, or leave {others[0]} out"
+        raise NetError("--phase BOTH is for pictures", at=others[0], expected=", ".join(SUFFIXES), hint=hint)
     looks = []
     for phase in PHASES[options.phase]:
         msg, graph = look(options.net, phase, options.level, options.stage, inputs, options.allow_python)
@@ -35,9 +39,6 @@ def draw_net(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
             drawing.save(path)
             print(f"wrote {path}")
             continue
-        if len(looks) > 1:
-            hint = f"--phase TRAIN or --phase TEST, or leave {path} out"
-            raise NetError("--phase BOTH is for pictures", at=path, expected=", ".join(SUFFIXES), hint=hint)
         msg, graph = looks[0]
         if graph.faults and Path(path).suffix == ".prototxt":
             raise NetError.join(graph.faults)  # what was not understood would be lost

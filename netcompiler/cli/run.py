@@ -34,6 +34,7 @@ BOUNDS = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}
 def run_net(options: argparse.Namespace) -> int:
     """Do what the main command's options say. Returns the exit code."""
     export.check_targets(options.output, drawing.SUFFIXES)
+    drawing.check_fold(options.fold)
     say = Progress(quiet=options.json)
     shapes = input_shapes(options.input)
     if draw.only_pictures(options) and not options.figures:

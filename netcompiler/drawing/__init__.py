@@ -94,6 +94,14 @@ class Drawing:
         return (raster.png if path.suffix == ".png" else raster.pdf)(drawn.text, drawn.width, drawn.height)
 
 
+def check_fold(fold: int | None) -> None:
+    """Raises: NetError for a number of repetitions that nothing can be folded by."""
+    if fold is not None and fold < 2:
+        hint = "expand=True (--expand) shows everything"
+        what = "the least number of repetitions to fold is too small"
+        raise NetError(what, expected="at least 2", got=fold, hint=hint)
+
+
 def draw(
     net: Source,
     path: str | os.PathLike[str] | None = None,
@@ -126,11 +134,7 @@ def draw(
     ):
         if value not in known:
             raise NetError(f"unknown {name}", expected=", ".join(known), got=value)
-    if fold is not None and fold < 2:
-        hint = "expand=True (--expand) shows everything"
-        raise NetError(
-            "the least number of repetitions to fold is too small", expected="at least 2", got=fold, hint=hint
-        )
+    check_fold(fold)
     if isinstance(net, Graph):
         graphs = [net]
     elif isinstance(net, Msg | str | os.PathLike):

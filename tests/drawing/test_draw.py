@@ -408,3 +408,23 @@ def test_neither_dot_nor_torch(tmp_path):
     found = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "False" and found.stderr == ""
     assert (tmp_path / "net.svg").read_text() == netcompiler.draw(R50).svg
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fold", "1", "-o", "net.svg", "-o", "net.npz"], "too small"),
+        (["--phase", "BOTH", "-o", "net.svg", "-o", "net.csv"], "--phase BOTH is for pictures"),
+    ],
+    ids=["fold", "both phases"],
+)
+def test_what_cannot_be_is_told_before_anything_is_written(arguments, message, tmp_path, monkeypatch, capsys):
+    from netcompiler.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }'
+    )
+    assert main(["net.prototxt", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.prototxt"]
