@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import netcompiler
+from netcompiler import cli
 from netcompiler.engines import ENGINES, Engine, available, onnx
 from netcompiler.errors import NetError
 
@@ -77,6 +78,11 @@ def test_unknown_and_missing_engines(net, monkeypatch):
     assert "pip install openvino" in e.value.hint
     with pytest.raises(NetError, match="needs a library"):
         onnx(net)
+
+
+def test_the_command_offers_all_of_them():
+    """It lists them itself, since torch must not be loaded for --help."""
+    assert tuple(ENGINES) == cli.ENGINES
 
 
 def test_a_fault_in_an_engine_is_told(net, monkeypatch):

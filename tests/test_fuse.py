@@ -275,9 +275,8 @@ def test_random_nets(steps):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("there is no CUDA device")
     graph = bound(X + BLOCK)
     net = compiled(graph, device=torch.device("cuda"))
     plain = netcompiler.CompiledNet(graph)

@@ -19,7 +19,7 @@ from ..data.source import Unreadable
 from ..errors import NetError
 from ..graph import dims
 from ..upgrade import load
-from .run import Progress
+from .run import Progress, read_labels
 
 EXAMPLES = """\
 examples:
@@ -205,7 +205,7 @@ def _show(options: argparse.Namespace) -> int:
         if getattr(options, name) < least:
             word = "from" if name == "start" else name
             raise NetError(f"--{word} is too small", expected=f"at least {least}", got=getattr(options, name))
-    names = _names(options.labels)
+    names = read_labels(options.labels)
     cells = _batch_cells(options, names) if _is_net(options.source) else _set_cells(options, names)
     if not cells:
         raise NetError("there is nothing to show", at=options.source, hint="--from begins behind the end, perhaps")
@@ -260,15 +260,6 @@ def _label(label: float | None, names: list[str]) -> str:
     if label is None:
         return ""
     return names[int(label)] if 0 <= label < len(names) else f"{label:g}"
-
-
-def _names(path: str | None) -> list[str]:
-    if path is None:
-        return []
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise NetError(f"the labels cannot be read: {getattr(e, 'strerror', None) or e}", at=path) from None
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -49,7 +49,7 @@ def run_net(options: argparse.Namespace) -> int:
         pictures = _image_input(graph)
         graph = reshape(graph, {pictures.blob: (len(options.image), *pictures.shape[1:])})
     prepared = _pictures(options, graph)
-    labels = _labels(options.labels)
+    labels = read_labels(options.labels)
 
     say("loading torch")
     import torch
@@ -182,7 +182,8 @@ def _pictures(options: argparse.Namespace, graph: Graph) -> dict[str, Array]:
     return {value.blob: np.stack([prepare(read_image(path, value.shape[1])) for path in options.image])}
 
 
-def _labels(path: str | None) -> list[str]:
+def read_labels(path: str | None) -> list[str]:
+    """The names of classes, one a line; none without a file. Raises: NetError for a file that cannot be read."""
     if path is None:
         return []
     try:

@@ -27,6 +27,7 @@ class Affine:
 
 
 def private(node: Node) -> bool:
+    """Whether a node's blobs are bound, and shared with no other."""
     return bool(node.blobs) and not any(p.name for p in node.params)
 
 

@@ -10,6 +10,7 @@ from ..graph import Graph, Node, Value
 from ..layers.convolution import Convolution
 from ..layers.eltwise import Eltwise
 from ..layers.relu import ReLU
+from .affine import private
 
 
 def fuse_sum(graph: Graph) -> Graph:
@@ -34,7 +35,7 @@ def fuse_sum(graph: Graph) -> Graph:
         coeff = layer.coeff or (1.0, 1.0)
         for mine, other, own, others in zip(node.bottoms, node.bottoms[::-1], coeff, coeff[::-1], strict=True):
             conv = uses.makers[mine]
-            if others == 1 and conv not in gone and uses.only_one(conv) and (own == 1 or _private(conv)):
+            if others == 1 and conv not in gone and uses.only_one(conv) and (own == 1 or private(conv)):
                 able.append((uses.places[conv], conv, other, own))
         if able:
             _, conv, other, own = max(able, key=lambda found: found[0])
@@ -90,10 +91,6 @@ class _Uses:
         if not isinstance(layer, Convolution) or layer.relu or (layer.summed and not summed):
             return False
         return len(node.tops) == 1 and self.reads[node.tops[0]] == 1 and not any(node.loss_weights)
-
-
-def _private(node: Node) -> bool:
-    return bool(node.blobs) and not any(p.name for p in node.params)
 
 
 def _summed(conv: Node, other: Value, scale: float, total: Node) -> Node:

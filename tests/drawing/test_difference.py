@@ -24,23 +24,12 @@ from netcompiler.drawing.theme import INKS
 from tests.drawing.geometry import faults
 from tests.drawing.nets import HEAD, block, conv, relu
 from tests.drawing.test_draw import parsed, texts
+from tests.test_compare import DATA, NET, POOL, PROB, RELU, built
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
-DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
-CONV = """layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-        convolution_param { num_output: 4 kernel_size: 3 } }\n"""
-RELU = 'layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }\n'
-POOL = 'layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }\n'
-FC = 'layer { name: "fc" type: "InnerProduct" bottom: "pool" top: "fc" inner_product_param { num_output: 5 } }\n'
-PROB = 'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }\n'
-NET = DATA + CONV + RELU + POOL + FC + PROB
 EXTRA = """layer { name: "extra" type: "Convolution" bottom: "conv" top: "extra"
          convolution_param { num_output: 4 kernel_size: 1 } }\n"""
-
-
-def built(text):
-    return netcompiler.build(netcompiler.parse(text), partial=True)
 
 
 def swap(old, new, text=NET):
