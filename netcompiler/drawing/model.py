@@ -207,10 +207,10 @@ def _row(index: int, node: Node, figures: stats.Figures, fault: str) -> Row:
 def typeset(text: str) -> str:
     """With a true multiplication sign between numbers.
 
-    >>> typeset("3x3, max x3")
-    '3×3, max x3'
+    >>> typeset("3x3, max x3, 0x-1")
+    '3×3, max x3, 0×-1'
     """
-    return re.sub(r"(?<=\d)x(?=\d)", "×", text)
+    return re.sub(r"(?<=\d)x(?=-?\d)", "×", text)
 
 
 def shape_text(shapes: Iterable[Shape | None]) -> str:
