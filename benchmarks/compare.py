@@ -5,11 +5,14 @@
 Each engine has a process of its own, built before the clock starts. Rounds go round the engines; a round lets one run for
 some time and counts its passes. Told are the medians over rounds, their ratios to ours (above 1: ours is faster), and the
 most memory that each process held. Weights are random.
+
+NET is any prototxt; without one, the ResNets of the model zoo. The engine "tuned" is ours with --tune.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -21,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-ENGINES = ("torch", "eager", "inductor", "onnxruntime", "openvino")
+ENGINES = ("torch", "tuned", "eager", "inductor", "onnxruntime", "openvino")
 ZOO = [ROOT / "model_zoo" / f"ResNet-{depth}-deploy.prototxt" for depth in (50, 101, 152)]
 
 
@@ -36,7 +39,7 @@ def work(engine: str, net: str, batch: int, dtype: str) -> None:
     from netcompiler.kernels import memory
 
     warnings.simplefilter("ignore")
-    if not available(engine):
+    if engine != "tuned" and not available(engine):
         print(json.dumps("not installed"), flush=True)
         return
     graph = netcompiler.build(netcompiler.load(net))
@@ -55,8 +58,10 @@ def work(engine: str, net: str, batch: int, dtype: str) -> None:
     memory.keep()
     start = time.perf_counter()
     try:
-        plain = netcompiler.compile(graph, weights, dtype=dtype, optimize=False).eval()
-        run = Engine(plain, engine)
+        plain = netcompiler.compile(
+            graph, weights, dtype=dtype, optimize=engine == "tuned", tune=engine == "tuned"
+        ).eval()
+        run = torch.inference_mode()(plain.forward) if engine == "tuned" else Engine(plain, engine)
         feeds = {v.blob: torch.randn(v.shape) * 60 for v in graph.inputs()}
         feeds = {k: x.to(plain.device, plain.dtype) for k, x in feeds.items()}
         for _ in range(3):
@@ -122,6 +127,22 @@ def compare(net: str, batch: int, dtype: str, rounds: int, seconds: float, engin
     sys.stdout.flush()
 
 
+def _where() -> str:
+    """The day, the machine, how busy it is, and the versions."""
+    import datetime
+    import importlib.metadata
+    import os
+
+    import torch
+
+    versions = [f"torch {torch.__version__}"]
+    for name in ("onnxruntime", "openvino"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+    load = f"load {os.getloadavg()[0]:.1f}"
+    return ", ".join([str(datetime.date.today()), f"{torch.get_num_threads()} threads", load, *versions])
+
+
 def _answer(process: subprocess.Popen[str]) -> dict | str:
     line = process.stdout.readline()
     return json.loads(line) if line else "it ended before it answered"
@@ -136,6 +157,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one engine's part of a round")
     options = parser.parse_args()
+    print(_where())
     for net in options.nets:
         for dtype in options.dtype:
             for batch in options.batch:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .layers import Layer as Layer, layer as layer
     from .layers.pycaffe import PythonLayer as PythonLayer
     from .module import CompiledNet as CompiledNet, compile as compile
+    from .quantization import quantize as quantize
     from .spec import NetSpec as NetSpec
     from .train.solver import Solver as Solver
     from .upgrade import load as load, parse as parse
@@ -43,6 +44,7 @@ _HOME = {
     "layer": "layers",
     "load": "upgrade",
     "parse": "upgrade",
+    "quantize": "quantization",
     "read_weights": "weights",
 }
 __all__ = sorted(_HOME)

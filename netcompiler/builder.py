@@ -9,11 +9,12 @@ from math import prod
 from operator import index
 from typing import Any
 
+from . import dialects
 from .errors import NetError, NetWarning, Span, nearest
 from .forks import settle
 from .graph import UNKNOWN, Graph, Node, ParamSpec, Shape, Shapes, Value, dims
 from .layers import Layer, registry
-from .layers.base import ANY, MAX_COUNT, InputLayer
+from .layers.base import MAX_COUNT, InputLayer, check_count
 from .layers.opaque import Opaque
 from .layers.python import allow_python as python_allowed
 from .schema import NetParameter
@@ -31,6 +32,7 @@ def build(
     inputs: Inputs | None = None,
     allow_python: bool = False,
     partial: bool = False,
+    dialect: str | None = None,
 ) -> Graph:
     """The checked graph of a net in one NetState.
 
@@ -39,6 +41,7 @@ def build(
     allow_python: run the code that Python layers name; else a net with one is refused.
     partial: go on after a fault, for a graph to look at: a layer that is wrong, or reads what such a layer makes, becomes
     Opaque with tops of UNKNOWN shape, and the graph's `faults` tell why.
+    dialect: the fork that the net is written for, as netcompiler.dialects names them; detected if None.
     Raises: NetError for the first layer that is wrong, or for all layers of an unknown type together.
     """
     if phase not in ("TRAIN", "TEST"):
@@ -47,6 +50,7 @@ def build(
         raise NetError("no net to build", expected="a NetParameter, as load and parse give it", got=type(msg).__name__)
     msg = upgrade(msg)  # a copy, so that it may be written to
     given = _checked_inputs(inputs or {})
+    dialect, why = (dialects.checked(dialect), "") if dialect else dialects.detect(msg)
     state = net_state(msg, phase, level, stages)
     layers, absent = [], {}
     for m in msg.layer:
@@ -59,6 +63,7 @@ def build(
     if builder.faults and not partial:
         raise NetError.join(builder.faults)
     for m in layers:
+        m.raw.dialect = dialect
         if not m.has("phase"):
             m.raw.phase = 0 if phase == "TRAIN" else 1
         if builder.is_opaque(m):
@@ -80,7 +85,7 @@ def build(
         shown = ", ".join(users[:4]) + (f" and {len(users) - 4} more" if len(users) > 4 else "")
         warnings.warn(f"{settings} has no effect on {kind} layers: {shown}", NetWarning, stacklevel=2)
     outputs = tuple(v for v in builder.values.values() if v in builder.unread)
-    return Graph(msg.name, tuple(builder.settled()), outputs, phase, tuple(builder.faults)).check()
+    return Graph(msg.name, tuple(builder.settled()), outputs, phase, tuple(builder.faults), dialect, why).check()
 
 
 def reshape(graph: Graph, inputs: Mapping[str, Shape]) -> Graph:
@@ -222,9 +227,9 @@ class _Builder:
 
     def add(self, m: Msg) -> None:
         cls = registry[m.type]
-        _count(m, "bottom", cls.n_bottom)
+        check_count(m, "bottom", cls.n_bottom)
         if not (cls.anonymous_tops and len(m.top) < cls.n_top[0]):
-            _count(m, "top", cls.n_top)
+            check_count(m, "top", cls.n_top)
         bottoms = tuple(self.bottom(m, i) for i in range(len(m.bottom)))
         shapes = tuple(v.shape for v in bottoms)
         layer = cls.read(m, shapes)
@@ -378,14 +383,6 @@ class _Builder:
             yield replace(node, params=tuple(params))
 
 
-def _count(m: Msg, name: str, allowed: tuple[int, int]) -> None:
-    count, (least, most) = len(getattr(m, name)), allowed
-    if not least <= count <= most:
-        expected = str(least) if least == most else f"at least {least}" if most == ANY else f"{least} to {most}"
-        at = m.at(name, most if count > most else 0)
-        raise NetError(f"the wrong number of {name}s", at=at, expected=expected, got=count)
-
-
 def _checked_tops(layer: Layer, bottoms: Shapes) -> Shapes:
     tops = layer.tops(bottoms)
     for i, shape in enumerate(tops):
@@ -407,7 +404,7 @@ def _loss_weights(m: Msg, layer: Layer, n_tops: int) -> tuple[float, ...]:
         raise NetError("loss_weight needs one value per top", at=m.at("loss_weight"), expected=n_tops, got=len(given))
     if given:
         return tuple(given)
-    return (1.0,) + (0.0,) * (n_tops - 1) if layer.is_loss else (0.0,) * n_tops
+    return (layer.loss_weight(),)[:n_tops] + (0.0,) * (n_tops - 1)
 
 
 def _propagate(m: Msg, layer: Layer, n_bottoms: int, forced: bool) -> tuple[bool, ...]:
@@ -416,7 +413,7 @@ def _propagate(m: Msg, layer: Layer, n_bottoms: int, forced: bool) -> tuple[bool
     if given and len(given) != n_bottoms:
         at, got = m.at("propagate_down"), len(given)
         raise NetError("propagate_down needs one value per bottom", at=at, expected=n_bottoms, got=got)
-    fixed = {i % n_bottoms for i in layer.no_gradient} if given else set()
+    fixed = {i % n_bottoms for i in layer.no_gradient if i < n_bottoms} if given else set()
     return tuple(bool(flows) or (forced and i not in fixed) for i, flows in enumerate(given)) or (True,) * n_bottoms
 
 

@@ -118,6 +118,7 @@ class Graph:
     """A net for one NetState. `nodes` are in execution order; `outputs` are the values that nobody reads.
 
     faults: what is wrong with the net, in a graph that was built in part; such a graph is for looking at.
+    dialect: the fork that the net is written for; dialect_sign: what says so, where that was detected.
     """
 
     name: str
@@ -125,6 +126,8 @@ class Graph:
     outputs: tuple[Value, ...]
     phase: str = "TEST"
     faults: tuple[NetError, ...] = field(default=(), compare=False)
+    dialect: str = field(default="bvlc", compare=False)
+    dialect_sign: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.nodes))

@@ -17,9 +17,11 @@ class LayerModule(nn.Module):
     """One Caffe layer as a module: its blobs as parameters and buffers, its own `forward` run on them.
 
     overwrites: whether a kernel may write its top over its second bottom.
+    again: whether a forward is done once more, for a backward pass that did not keep its values: it stores nothing.
     """
 
     overwrites = False
+    again = False
 
     def __init__(self, node: Node, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()

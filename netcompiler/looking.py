@@ -20,8 +20,12 @@ def look(
     stages: Iterable[str] = (),
     inputs: Mapping[str, Shape] | None = None,
     allow_python: bool = False,
+    dialect: str | None = None,
+    unknown: str = "refuse",
 ) -> tuple[Msg, Graph]:
     """A net, of a file or of a message, as far as it can be understood; what is wrong with it is in the graph's `faults`.
+
+    dialect: as for `build`.  unknown: whether fields that no fork has are faults ("refuse"), or kept, with a warning.
 
     Raises: NetError for a file in which there is no layer at all.
     """
@@ -31,8 +35,8 @@ def look(
         msg, at = upgrade(source), source.at()
     else:
         at = str(source)
-        msg = upgrade(parse_message(read_text(source), file=at, faults=faults))
-    graph = build(msg, phase, level, stages, inputs, allow_python, partial=True)
+        msg = upgrade(parse_message(read_text(source), file=at, faults=faults, unknown=unknown))
+    graph = build(msg, phase, level, stages, inputs, allow_python, partial=True, dialect=dialect)
     if not graph.nodes:
         hint = "all its layers are for another phase, level or stage" if len(msg.layer) else None
         raise NetError.join(faults or [NetError("the net has no layers", at=at, got=f"phase {phase}", hint=hint)])

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import kernels, passes, weights as weights_
+from . import kernels, passes, rows, weights as weights_
 from .binary import merge
 from .builder import Inputs, build, reshape
 from .codegen import fills_itself, forward_source, identifiers
 from .errors import NetError
 from .graph import Array, Graph, Node, Shape, Value, dims
-from .kernels import memory as memory_
+from .kernels import footprint, memory as memory_, tuning
+from .kernels.program import Programs
 from .layer_module import LayerModule, owned
 from .text import Msg
 from .upgrade import load
@@ -39,6 +40,7 @@ class CompiledNet(nn.Module):
     """
 
     _run: Callable[..., tuple[Tensor, ...]]
+    _programs: Programs | None  # what runs an optimised net as a whole, where that can be
     _like: Tensor  # tells where the net is and in what type, also for a net without weights
 
     def __init__(
@@ -48,17 +50,20 @@ class CompiledNet(nn.Module):
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         optimize: bool = False,
+        choices: tuning.Choices = tuning.USUAL,
         progress: Progress | None = None,
     ) -> None:
-        """`source` has its weights bound."""
+        """`source` has its weights bound.  choices: what --tune found, for an optimised net."""
         super().__init__()
         device = device or torch.device("cpu")
         self.register_buffer("_like", torch.empty(0, device=device, dtype=dtype), persistent=False)
         self.source = source
         self.optimized = optimize and source.phase == "TEST"
-        self.graph = passes.run(source) if self.optimized else source
+        self.choices = choices
+        pipeline = passes.WITH_SIBLINGS if choices.siblings else passes.PIPELINE
+        self.graph = passes.run(source, pipeline) if self.optimized else source
         self._seen = {tuple(v.shape for v in self.graph.inputs())}
-        taken = set(dir(self)) | {"_run", "attributes", "code"}
+        taken = set(dir(self)) | {"_run", "_programs", "attributes", "code"}
         self.attributes = identifiers([n.name or n.layer.kind for n in self.graph.nodes], taken)
         bound = list(reversed(self.graph.nodes))  # taken one by one, so that arrays which passes made are let go of
         self.graph = self.graph.with_nodes(replace(n, blobs=()) for n in bound[::-1])
@@ -108,9 +113,11 @@ class CompiledNet(nn.Module):
         exec(compile_text(self.code, file, "exec"), scope)
         weakref.finalize(self, linecache.cache.pop, file, None)
         self.__dict__["_run"] = scope["forward"]
+        programs = Programs(self.graph, self._modules) if self.optimized and self.choices.program else None
+        self.__dict__["_programs"] = programs
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_run"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_run", "_programs")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -126,6 +133,20 @@ class CompiledNet(nn.Module):
         """The type of the net's arrays."""
         return self._like.dtype
 
+    @property
+    def one_program(self) -> bool:
+        """Whether the net runs as one program, in some shape at least, and not layer by layer."""
+        return self._programs is not None and self._programs.running
+
+    def planned_bytes(self) -> int:
+        """The most bytes of activations that are alive at once in a forward of the shapes that the net was compiled for."""
+        modules: Any = [self.get_submodule(attribute) for attribute in self.attributes]
+        item = self._like.element_size()
+        by_layer = footprint.planned(self.graph, modules, item)
+        if self._programs and self._programs.on:  # the first run of a shape is layer by layer
+            return max(by_layer, footprint.planned(self.graph, modules, item, whole=True))
+        return by_layer
+
     def forward(self, /, *feeds: Any, **named: Any) -> dict[str, Tensor]:
         """Run the net. Inputs in the net's order, or by blob name: tensors or numpy arrays, N x C x H x W for images.
 
@@ -135,7 +156,10 @@ class CompiledNet(nn.Module):
         """
         fed = self._feeds(feeds, named)
         if not torch.compiler.is_compiling():
-            self._check_shapes(fed)
+            shapes = self._check_shapes(fed)
+            program = self._programs.of(fed, shapes) if self._programs else None
+            if program is not None:
+                return {v.blob: t for v, t in zip(self.graph.outputs, program(*fed), strict=True)}
         results = self._run(self, *fed)
         return {v.blob: t for v, t in zip(self.graph.outputs, results, strict=True)}
 
@@ -177,12 +201,14 @@ class CompiledNet(nn.Module):
         readers = self.graph.readers(value)
         return bool(readers) and not any(map(takes_gradient, readers))
 
-    def _check_shapes(self, fed: Sequence[Tensor | None]) -> None:
+    def _check_shapes(self, fed: Sequence[Tensor | None]) -> tuple[Shape, ...]:
+        """The shapes of the inputs. Raises: NetError for those that a layer cannot take."""
         inputs = self.graph.inputs()
         shapes = tuple(v.shape if x is None else tuple(x.shape) for v, x in zip(inputs, fed, strict=True))
         if shapes not in self._seen:
             reshape(self.graph, {v.blob: s for v, s in zip(inputs, shapes, strict=True)})
             self._seen.add(shapes)
+        return shapes
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The sum of loss_weight x top over all tops that carry one, from what a call of the net returned.
@@ -233,7 +259,7 @@ class CompiledNet(nn.Module):
         """
         bound = weights_.bind(self.with_weights(), params)
         if self.optimized:
-            fresh = CompiledNet(bound, device=self.device, dtype=self.dtype, optimize=True)
+            fresh = CompiledNet(bound, device=self.device, dtype=self.dtype, optimize=True, choices=self.choices)
             self.source = bound
             self.load_state_dict(fresh.state_dict())
             return
@@ -283,9 +309,11 @@ def compile(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     optimize: bool = True,
+    tune: bool = False,
     weights_policy: str = "strict",
     seed: int = 0,
     allow_python: bool = False,
+    dialect: str | None = None,
     progress: Progress | None = None,
 ) -> CompiledNet:
     """A Caffe net as a PyTorch module.
@@ -294,14 +322,16 @@ def compile(
     weights: path of a .caffemodel, or `{layer: [arrays]}`, or several of these, of which the last that has a layer counts;
     layers without are filled as their fillers say, by `seed`.  weights_policy: what to do with weights that do not fit:
     "strict" refuses them; "reshape" takes those with as many values; "skip" fills such layers, "skip:fc7,fc8" these.
-    phase, level, stages, inputs, allow_python: as `build` takes them; a Graph has them settled.
+    phase, level, stages, inputs, allow_python, dialect: as `build` takes them; a Graph has them settled.
     outputs: blobs to return in place of the net's own; layers that none of them needs are left out.
     device: CUDA when there is one.  dtype: float32.
     optimize: rewrite a TEST net for speed, for inference only; False keeps one module per Caffe layer, with gradients.
+    tune: on the CPU, measure which kernels are fastest here, for these shapes; what is found is kept on disk for the next time,
+    in $NETCOMPILER_CACHE, $XDG_CACHE_HOME/netcompiler or ~/.cache/netcompiler.
     progress: called with (what, done, of how many).
     Raises: NetError for whatever is wrong in the files or the arguments.
     """
-    whole = _graph(source, phase, level, stages, inputs, allow_python)
+    whole = _graph(source, phase, level, stages, inputs, allow_python, dialect)
     if whole.faults:
         raise NetError.join(whole.faults)
     graph = _selected(whole, outputs)
@@ -316,9 +346,16 @@ def compile(
         bound = weights_.bind(held, blobs or {}, policy=weights_policy, seed=seed, warn=blobs is not None)
         kept = set(map(id, graph.nodes))
         graph = graph.with_nodes(b for b, n in zip(bound.nodes, held.nodes, strict=True) if id(n) in kept)
-    return CompiledNet(graph, device=where, dtype=_dtype(dtype), optimize=optimize, progress=progress)
+
+    def made(choices: tuning.Choices) -> CompiledNet:
+        told = None if tune else progress  # who tunes tells of that
+        return CompiledNet(graph, device=where, dtype=_dtype(dtype), optimize=optimize, choices=choices, progress=told)
+
+    found: CompiledNet = tuning.tuned(made, progress) if tune else made(tuning.USUAL)
+    return found
 
 
+@rows.unwritten()
 def rewriting_error(
     net: CompiledNet, feeds: Mapping[str, Any], outputs: Mapping[str, Tensor] | None = None
 ) -> dict[str, float]:
@@ -340,16 +377,22 @@ def rewriting_error(
 
 
 def _graph(
-    source: Source, phase: str, level: int, stages: Iterable[str], inputs: Inputs | None, allow_python: bool
+    source: Source,
+    phase: str,
+    level: int,
+    stages: Iterable[str],
+    inputs: Inputs | None,
+    allow_python: bool,
+    dialect: str | None,
 ) -> Graph:
     """The graph of what `compile` is given. Raises: NetError where a Graph comes with what only building can use."""
     if isinstance(source, Graph):
-        if level or tuple(stages) or inputs or allow_python or phase not in ("TEST", source.phase):
-            hint = "give phase, level, stages, inputs and allow_python to build, or give compile the message"
+        if level or tuple(stages) or inputs or allow_python or dialect or phase not in ("TEST", source.phase):
+            hint = "give phase, level, stages, inputs, allow_python and dialect to build, or give compile the message"
             raise NetError("this Graph is built already", at=source.name, hint=hint)
         return source
     msg = load(source) if isinstance(source, str | os.PathLike) else source
-    return build(msg, phase, level, stages, inputs, allow_python)
+    return build(msg, phase, level, stages, inputs, allow_python, dialect=dialect)
 
 
 def _read(weights: Weights | Sequence[Weights]) -> Mapping[str, Sequence[Array]]:
@@ -396,7 +439,8 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype
     if dtype is not None and dtype not in DTYPES:
-        raise NetError("unknown dtype", expected=", ".join(DTYPES), got=dtype)
+        hint = "compile it in float32, and give it to netcompiler.quantize" if dtype == "int8" else None
+        raise NetError("unknown dtype", expected=", ".join(DTYPES), got=dtype, hint=hint)
     return DTYPES[str(dtype or "float32")]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -18,15 +19,19 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from . import schema
-from .errors import NetError, Span, nearest
+from .errors import NetError, NetWarning, Span, nearest
 
 
 @dataclass(slots=True)
 class Marks:
-    """Where a message and its fields were written: field name -> one (Span, Marks of the value) per occurrence."""
+    """Where a message and its fields were written: field name -> one (Span, Marks of the value) per occurrence.
+
+    kept: of a field that the schema does not have, and that was kept: its value as it was written; "{" for a message.
+    """
 
     at: Span | None = None
     fields: dict[str, list[Marks]] = field(default_factory=dict)
+    kept: str | None = None
 
     def of(self, name: str, index: int) -> Marks:
         """The marks of one occurrence of a field; empty ones, placed at the message, where it was not written."""
@@ -35,20 +40,23 @@ class Marks:
 
     def copy(self) -> Marks:
         """Marks of their own, down to the last field."""
-        return Marks(self.at, {name: [m.copy() for m in places] for name, places in self.fields.items()})
+        return Marks(self.at, {name: [m.copy() for m in places] for name, places in self.fields.items()}, self.kept)
 
 
 class Unreadable(NetError):
     """A fault after which nothing more of the text could be made out."""
 
 
-def read(text: str, raw: Any, file: str, faults: list[NetError] | None = None) -> Marks:
+def read(text: str, raw: Any, file: str, faults: list[NetError] | None = None, unknown: str = "refuse") -> Marks:
     """Fill a protobuf message from prototxt. Returns where its fields were written.
 
     faults: what is wrong is added here, and the message holds what could be read; without it, it is raised.
+    unknown: "refuse" fields that the schema does not have, or "keep" them in the Marks, with a NetWarning for each.
     Raises: NetError with file:line:column, for all unknown fields, bad values and the like together.
     """
-    reader = _Reader(text, file, _kind(raw.DESCRIPTOR.full_name))
+    if unknown not in ("refuse", "keep"):
+        raise NetError("what to do about unknown fields?", at="unknown", expected="refuse or keep", got=unknown)
+    reader = _Reader(text, file, _kind(raw.DESCRIPTOR.full_name), unknown == "keep")
     marks = Marks(reader.span(0))
     with contextlib.suppress(_Stop):
         reader.message(raw, marks)
@@ -91,6 +99,7 @@ class _Field:
     message: str = ""  # the full name of its message type
     enum: tuple[tuple[str, int], ...] = ()
     range: tuple[int, int] = (0, 0)
+    rare: bool = False  # of one of the many forks only
 
     @property
     def expected(self) -> str:
@@ -119,6 +128,8 @@ def _kind(full_name: str) -> _Kind:
     descriptor = schema.message(full_name.removeprefix("caffe.")).DESCRIPTOR
     fields = {}
     for d in descriptor.fields:
+        if d.number == OF_FORKS:  # set while a net is built; of no file
+            continue
         takes = _TAKES.get(d.type)
         assert (takes is None) == (d.message_type is not None), f"{d.full_name} is of a type that is not read"
         fields[d.name] = _Field(
@@ -128,6 +139,7 @@ def _kind(full_name: str) -> _Kind:
             d.message_type.full_name if d.message_type is not None else "",
             tuple((v.name, v.number) for v in d.enum_type.values) if d.enum_type is not None else (),
             _RANGES.get(d.type, (0, 0)),
+            d.number > OF_FORKS,
         )
     return _Kind(descriptor.name, fields, tuple(d.name for d in descriptor.fields if d.is_required))
 
@@ -149,6 +161,7 @@ _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\?'\"])|([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.)"
 )
 _ESCAPED = dict(zip("abfnrtv\\?'\"", "\a\b\f\n\r\t\v\\?'\"", strict=True))
+OF_FORKS = 60_000  # fields above it: see the head of proto/caffe.proto
 MAX_DEPTH = 64  # nested messages; Caffe's deepest is 6
 
 
@@ -168,8 +181,8 @@ class _Open:
 class _Reader:
     """One walk over the text that fills a message, notes where its fields stand, and gathers what is wrong."""
 
-    def __init__(self, text: str, file: str, kind: _Kind) -> None:
-        self.file = file
+    def __init__(self, text: str, file: str, kind: _Kind, keep: bool) -> None:
+        self.file, self.keep = file, keep
         self.lines = [line.rstrip("\r") for line in text.split("\n")]
         self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
         self.tokens = [(str(m.lastgroup), m.group(), m.start()) for m in _TOKEN.finditer(text) if m.lastgroup != "skip"]
@@ -202,7 +215,12 @@ class _Reader:
             if opened:
                 line = self.span(opened.offset).line
                 hint = f'"{word}" belongs further out: should the "{opened.mark}" of line {line} be closed before it?'
-            self.fault(f'{kind.name} has no field "{_short(word)}"', offsets[0], got=got, hint=hint)
+            what = f'{kind.name} has no field "{_short(word)}"'
+            if self.keep:
+                told = "".join(f"; {more}" for more in (got, hint) if more)
+                warnings.warn(f"{self.span(offsets[0])}: {what}: kept, without effect{told}", NetWarning, stacklevel=5)
+            else:
+                self.fault(what, offsets[0], got=got, hint=hint or _KEEP)
         return [e for _, e in sorted(self.faults, key=lambda f: f[0])]
 
     def got(self) -> str:
@@ -314,6 +332,8 @@ class _Reader:
                 self.fault(f'"{known.name}" is not a message', here, expected=known.expected, got=self.got())
             if len(self.open) > MAX_DEPTH:
                 raise self.stop(f"messages are nested more than {MAX_DEPTH} deep", here)
+            if known is None and self.keep:
+                marks.kept = "{"
             self.next += 1
             self.open.append(
                 _Open(_kind(known.message) if known is not None and child is not None else None, word, here)
@@ -327,6 +347,7 @@ class _Reader:
         start = self.next
         text = self.scalar(known)
         if known is None:
+            marks.kept = " ".join(t for _, t, _ in self.tokens[start : self.next]) if self.keep else None
             return
         if known.takes is None:
             self.next, after = start, self.next
@@ -456,6 +477,7 @@ def extent(line: str, column: int) -> int:
     return (found[2] if is_field and found[2].lastgroup != "mark" else found[0]).end() + 1
 
 
+_KEEP = 'a field of your own fork? unknown="keep" (--unknown keep) passes over it, and writes it back out'
 # Fields of the old `layers` that today's `layer` writes in another way.
 _NOW = {"blobs_lr": "param { lr_mult: ... }", "weight_decay": "param { decay_mult: ... }"}
 
@@ -470,6 +492,7 @@ def _advice(kind: _Kind, word: str) -> str | None:
         f.name: _kind(f.message).fields for f in kind.fields.values() if f.message not in ("", "caffe.NetParameter")
     }
     inside = [name for name, fields in parts.items() if word in fields]
+    inside = [name for name in inside if not (kind.fields[name].rare or parts[name][word].rare)] or inside
     if inside:
         names = _either(n for n in inside if n != "layers" or inside == ["layers"])
         early = ': is a "}" above it too early?' if kind.name == "NetParameter" else ""

@@ -12,9 +12,14 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 
+
+def file() -> Any:
+    """What describes the schema to protobuf, as a message of its own."""
+    return descriptor_pb2.FileDescriptorSet.FromString(Path(__file__).with_name("caffe.binpb").read_bytes()).file[0]
+
+
 _pool = descriptor_pool.DescriptorPool()
-for _file in descriptor_pb2.FileDescriptorSet.FromString(Path(__file__).with_name("caffe.binpb").read_bytes()).file:
-    _pool.Add(_file)
+_pool.Add(file())
 
 
 def message(name: str) -> Any:

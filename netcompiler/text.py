@@ -139,15 +139,22 @@ def _held(kind: Any) -> dict[str, bool]:
 
 
 def parse_message(
-    text: str, *, kind: str = "NetParameter", file: str = "<text>", faults: list[NetError] | None = None
+    text: str,
+    *,
+    kind: str = "NetParameter",
+    file: str = "<text>",
+    faults: list[NetError] | None = None,
+    unknown: str = "refuse",
 ) -> Msg:
     """Read prototxt as a message of type `kind`, as written: nothing is upgraded here.
 
     faults: what is wrong is added to this list, and what could be read is returned; without it, it is raised.
+    unknown: "refuse" fields that no fork has, or "keep" them, with a NetWarning for each: they have no effect, and
+    `format_message` writes them back out.
     Raises: NetError with file:line:column for a syntax fault, a bad value, and every unknown field.
     """
     raw = schema.message(kind)()
-    return Msg(raw, read(text.removeprefix("\ufeff"), raw, file, faults))
+    return Msg(raw, read(text.removeprefix("\ufeff"), raw, file, faults, unknown))
 
 
 WIDTH = 80  # a message inside another one goes on one line where it fits
@@ -161,9 +168,10 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 def format_message(msg: Any) -> str:
     """A message (Msg or protobuf's own) as prototxt that reads back as an equal message.
 
-    Fields stand in the order of their numbers: a layer's name, type, bottoms, tops, then its settings. Fields that the
-    schema does not know (a binary file of another fork may hold some) have no name to write; a comment on the first
-    line tells how many bytes are left out.
+    Fields stand in the order of their numbers: a layer's name, type, bottoms, tops, then its settings; behind them, in
+    the message where they stood, unknown fields that were kept. Fields that the schema does not know from a binary file
+    (that of another fork may hold some) have no name to write; a comment on the first line tells how many bytes are
+    left out.
 
     >>> print(format_message(parse_message('layer { top: "x" type: "Exp" exp_param { base: 2 } } name: "net"')))
     name: "net"
@@ -174,33 +182,44 @@ def format_message(msg: Any) -> str:
     }
     <BLANKLINE>
     """
-    raw = Msg.of(msg).raw
+    raw, marks = Msg.of(msg).raw, Msg.of(msg).marks
     known = type(raw)()
     known.CopyFrom(raw)
     known.DiscardUnknownFields()
     lost = len(raw.SerializePartialToString()) - len(known.SerializePartialToString())
     head = [f"# left out: {lost} bytes of fields that the schema does not know"] if lost else []
-    return "".join(f"{line}\n" for line in (*head, *_lines(known, "")))
+    return "".join(f"{line}\n" for line in (*head, *_lines(known, marks, "")))
 
 
-def _lines(raw: Any, indent: str) -> list[str]:
+def _lines(raw: Any, marks: Marks, indent: str) -> list[str]:
     """The fields of a message, one to a line."""
     first = _FIRST.get(raw.DESCRIPTOR.name, ())
     fields = raw.ListFields()
     fields.sort(key=lambda f: (first.index(f[0].name) if f[0].name in first else len(first), f[0].number))
     lines = []
     for field_, value in fields:
-        for item in value if schema.is_repeated(field_) else (value,):
+        for i, item in enumerate(value if schema.is_repeated(field_) else (value,)):
             if field_.message_type is None:
                 lines.append(f"{indent}{field_.name}: {_scalar(field_, item)}")
             else:
-                lines += _block(field_.name, item, indent)
+                lines += _block(field_.name, _lines(item, marks.of(field_.name, i), indent + "  "), indent)
+    return lines + _kept(marks, indent)
+
+
+def _kept(marks: Marks, indent: str) -> list[str]:
+    """The fields of a message that the schema does not have, as they were written."""
+    lines = []
+    for name, places in marks.fields.items():
+        for place in places:
+            if place.kept == "{":
+                lines += _block(name, _kept(place, indent + "  "), indent)
+            elif place.kept is not None:
+                lines.append(f"{indent}{name}: {place.kept}")
     return lines
 
 
-def _block(name: str, raw: Any, indent: str) -> list[str]:
+def _block(name: str, inner: list[str], indent: str) -> list[str]:
     """A message inside another one; those of the outermost level are spread over lines."""
-    inner = _lines(raw, indent + "  ")
     if not inner:
         return [f"{indent}{name} {{}}"]
     if indent and sum(len(line) - len(indent) - 1 for line in inner) + len(f"{indent}{name} {{ }}") <= WIDTH:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import rows
 from .codegen import fills_itself
 from .errors import NetError
 from .graph import Array
@@ -51,6 +52,7 @@ def layer_times(net: CompiledNet, feeds: Mapping[str, Any] | None = None, runs: 
     return {name: median(taken) for name, taken in seconds.items()}
 
 
+@rows.unwritten()
 def node_times(net: CompiledNet, feeds: Mapping[str, Any] | None = None, runs: int = RUNS) -> list[list[float]]:
     """For each node of the net's graph, the seconds that its module took in each of some runs; none for inputs.
 
@@ -87,10 +89,12 @@ def node_times(net: CompiledNet, feeds: Mapping[str, Any] | None = None, runs: i
     return [taken[1:] for taken in seconds]
 
 
+@rows.unwritten()
 def net_times(
     net: CompiledNet, feeds: Mapping[str, Any] | None = None, runs: int = RUNS, backward: bool = False
 ) -> list[float]:
-    """The seconds of some runs of the whole net, after one that warms up.
+    """The seconds of some runs of the whole net, after one that warms up; of an optimised net three, as its second run makes
+    one program of it.
 
     backward: forward and backward, from the net's loss, or from the sum of all outputs where it has none.
     """
@@ -98,8 +102,9 @@ def net_times(
 
     given = placed(net, feeds)
     taken = []
+    warm = 3 if net.optimized else 1
     with torch.inference_mode(not backward):
-        for _ in range(_positive(runs) + 1):
+        for _ in range(_positive(runs) + warm):
             start = _now(net)
             outputs = net.forward(**given)
             if backward:
@@ -108,7 +113,7 @@ def net_times(
                 loss = net.loss(outputs) if weighted else torch.stack([y.sum() for y in outputs.values()]).sum()
                 loss.backward()  # type: ignore[no-untyped-call]
             taken.append(_now(net) - start)
-    return taken[1:]
+    return taken[warm:]
 
 
 def placed(net: CompiledNet, feeds: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -163,5 +168,11 @@ def ceilings(net: CompiledNet) -> Ceilings:
             taken.append(_now(net) - start)
         return min(taken)
 
-    product, copy = best(lambda: torch.mm(a, b)), best(lambda: target.copy_(source))
+    if hasattr(net, "report"):  # quantised
+        from .kernels import int8
+
+        multiply: Any = int8.product(side)
+    else:
+        multiply = lambda: torch.mm(a, b)  # noqa: E731
+    product, copy = best(multiply), best(lambda: target.copy_(source))
     return Ceilings(2 * side**3 / product, 2 * size / copy)

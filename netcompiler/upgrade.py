@@ -17,43 +17,48 @@ from .errors import NetError, NetWarning, Span, nearest
 from .text import Marks, Msg, parse_message, read_text
 
 
-def parse(text: str, *, file: str = "<text>") -> Msg:
+def parse(text: str, *, file: str = "<text>", unknown: str = "refuse") -> Msg:
     """The net that a prototxt text defines, as a NetParameter in today's form.
 
+    unknown: "refuse" fields that no fork has, or "keep" them: a NetWarning tells of each, nothing heeds them, and a
+    prototxt that is written from the net has them.
     Raises: NetError with file:line:column for every unknown field, a syntax fault, or a bad value.
 
     >>> net = parse('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 5 } } }')
     >>> net.layer[0].type, str(net.layer[0].at("top"))
     ('Input', '<text>:1:34')
     """
-    return upgrade(parse_message(text, file=file))
+    return upgrade(parse_message(text, file=file, unknown=unknown))
 
 
-def load(path: str | os.PathLike[str]) -> Msg:
+def load(path: str | os.PathLike[str], *, unknown: str = "refuse") -> Msg:
     """The net that a prototxt file defines, as a NetParameter in today's form.
 
+    unknown: what to do about fields that no fork has, as for `parse`.
     Raises: NetError for a file that cannot be read or is none, and as `parse` does.
     """
-    return parse(read_text(path), file=str(path))
+    return parse(read_text(path), file=str(path), unknown=unknown)
 
 
-def parse_solver(text: str, *, file: str = "<text>") -> Msg:
+def parse_solver(text: str, *, file: str = "<text>", unknown: str = "refuse") -> Msg:
     """The settings in a solver's prototxt, as a SolverParameter in today's form.
 
+    unknown: what to do about fields that no fork has, as for `parse`.
     Raises: NetError as `parse` does.
 
     >>> parse_solver('base_lr: 0.01 solver_type: ADAGRAD').type
     'AdaGrad'
     """
-    return upgrade_solver(parse_message(text, kind="SolverParameter", file=file))
+    return upgrade_solver(parse_message(text, kind="SolverParameter", file=file, unknown=unknown))
 
 
-def load_solver(path: str | os.PathLike[str]) -> Msg:
+def load_solver(path: str | os.PathLike[str], *, unknown: str = "refuse") -> Msg:
     """The settings in a solver's prototxt file, as a SolverParameter in today's form.
 
+    unknown: what to do about fields that no fork has, as for `parse`.
     Raises: NetError as `load` does.
     """
-    return parse_solver(read_text(path), file=str(path))
+    return parse_solver(read_text(path), file=str(path), unknown=unknown)
 
 
 def upgrade(msg: Msg) -> Msg:
@@ -164,6 +169,7 @@ def _v0_to_v1(old: Msg) -> Msg:
     """Every `layers { layer { } }` as `layers { }`, padding layers folded into what reads them."""
     net = Msg(schema.NetParameter(), Marks(old.at()))
     _give_all(old, net, ("name", "input", "input_dim", "force_backward"), "V0 nets have no such field")
+    _keep(old, net)
     for layer in _without_padding(old):
         _v0_layer(layer, _add(net, "layers", layer.at()))
     return net
@@ -219,6 +225,8 @@ def _v0_layer(old: Msg, new: Msg) -> None:
     """One layer as a V1LayerParameter."""
     _give_all(old, new, ("bottom", "top"), "V0 layers have their settings inside layer { }", known=("layer",))
     v0 = old.layer
+    _keep(old, new)
+    _keep(v0, new)
     kind, param, settings = v0.type, "", ""
     if v0.has("type"):
         if kind not in _V0_TYPES:
@@ -248,8 +256,14 @@ _V2_NAMES = """
     EuclideanLoss Exp Flatten HDF5Data HDF5Output HingeLoss Im2col ImageData InfogainLoss InnerProduct LRN MemoryData
     MultinomialLogisticLoss MVN Pooling Power ReLU Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax Split TanH
     Threshold WindowData"""
+# Types that forks added to the enum of V1, by the names that their successors have.
+_FORK_NAMES = """
+    BiasChannel BN ColinearConvolution Convolution3D Crop Deconvolution3D DenseCRF DominantChannel EltwiseAccuracy
+    ImageSegData Interp LOCAL MatRead MatWrite MultiStageMeanfield Padding Pooling3D SegAccuracy UnPooling VideoData
+    VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax WindowSegData"""
 # V2's type names by V1's, underscores left out.
-_V2_TYPES = {name.upper(): name for name in _V2_NAMES.split()} | {"NONE": "", "SOFTMAXLOSS": "SoftmaxWithLoss"}
+_V2_TYPES = {name.upper(): name for name in (_V2_NAMES + _FORK_NAMES).split()}
+_V2_TYPES |= {"NONE": "", "SOFTMAXLOSS": "SoftmaxWithLoss", "VOXELSOFTMAXLOSS": "VoxelSoftmaxWithLoss"}
 _V1_PARAMS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
 _DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 _TRANSFORMS = ("scale", "mean_file", "crop_size", "mirror")
@@ -284,6 +298,7 @@ def _v1_to_v2(net: Msg) -> None:
 
 def _v1_layer(old: Msg, new: Msg) -> None:
     """One layer as a LayerParameter: fields of one name stay, the type becomes a string, four lists become params."""
+    _keep(old, new)
     for field, _ in old.raw.ListFields():
         if field.name not in ("type", *_V1_PARAMS):
             _give(old, field.name, new)
@@ -399,6 +414,13 @@ def _give_all(old: Msg, new: Msg, names: Iterable[str], why: str, known: Iterabl
 def _move_marks(old: Msg, name: str, new: Msg, to: str) -> None:
     if old.marks.fields.get(name):
         new.marks.fields[to] = old.marks.fields[name]
+
+
+def _keep(old: Msg, new: Msg) -> None:
+    """Take over the fields that the schema does not have."""
+    for name, places in old.marks.fields.items():
+        if kept := [place for place in places if place.kept is not None]:
+            new.marks.fields.setdefault(name, []).extend(kept)
 
 
 def _part(msg: Msg, name: str) -> Msg:

@@ -1,6 +1,10 @@
-"""caffe.proto -> what ships of it: the descriptor set, and the comments. Run it after an edit. Needs grpcio-tools."""
+"""caffe.proto -> what ships of it: the descriptor set, the comments, and the numbers of forks. Run it after an edit.
+
+Needs grpcio-tools.
+"""
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -45,6 +49,40 @@ def _names(holder: Any, path: tuple[int, ...] = (), name: str = "") -> Iterator[
             yield from _names(inner, place, full)
 
 
+# Fields of NVCaffe and Intel Caffe that lost their number: ours less this is theirs.
+_BASES = {40_000: "nvcaffe", 41_000: "nvcaffe/0.16", 50_000: "intel"}
+_NUMBER = re.compile(r"(?<![\w/-])([a-z][a-z0-9-]*(?:/[a-z0-9.]+)?): (\d+)")
+_WORDS = ("unset", "pooling")  # before a colon and a number, and no dialects
+
+
+def numbers() -> dict[str, dict[str, dict[str, int]]]:
+    """The numbers of forks, as the comments tell them: numbering -> message or enum -> field or value -> number."""
+    file = descriptor_pb2.FileDescriptorSet.FromString((PACKAGE / "caffe.binpb").read_bytes()).file[0]
+    ours = {full: getattr(_at(file, place), "number", 0) for place, full in _names(file)}
+    told = [(full, _BASES[n // 1000 * 1000], n % 1000) for full, n in ours.items() if n // 1000 * 1000 in _BASES]
+    told += [(full, name, int(n)) for full, text in comments().items() for name, n in _NUMBER.findall(text)]
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for full, numbering, number in told:
+        if numbering not in _WORDS:
+            holder, _, name = full.rpartition(".")
+            held = found.setdefault(numbering, {}).setdefault(holder, {})
+            twins = [other for other, n in held.items() if n == number and other != name]
+            if twins:
+                sys.exit(
+                    f"{numbering}: {number} of {holder} is both {twins[0]} and {name}; one fork may be {numbering}/x"
+                )
+            held[name] = number
+    return dict(sorted(found.items()))
+
+
+def _at(holder: Any, path: tuple[int, ...]) -> Any:
+    """What stands at a path of a descriptor."""
+    for number, index in zip(path[::2], path[1::2], strict=True):
+        holder = getattr(holder, holder.DESCRIPTOR.fields_by_number[number].name)[index]
+    return holder
+
+
 if __name__ == "__main__":
     build(PACKAGE / "caffe.binpb")
+    (PACKAGE / "numbers.json").write_text(json.dumps(numbers(), indent=0) + "\n")
     (PACKAGE / "serve" / "comments.json").write_text(json.dumps(comments(), indent=0) + "\n")

@@ -212,7 +212,7 @@ def test_partial_graphs_go_on_elsewhere():
     text = (
         X
         + f"""
-layer {{ name: "p" type: "Permute" bottom: "x" top: "p" }}
+layer {{ name: "p" type: "Wizardry" bottom: "x" top: "p" }}
 layer {{ name: "c" bottom: "x" top: "c" {CONV} }}
 layer {{ name: "r" type: "ReLU" bottom: "p" top: "p" }}
 layer {{ name: "k" bottom: "x" top: "k" {CONV.replace("3", "9")} }}
@@ -228,7 +228,7 @@ layer {{ name: "s" type: "ReLU" bottom: "nothing" top: "s" }}
         UNKNOWN,
         UNKNOWN,
     ]
-    assert str(built.nodes[1]) == "p = Permute(x)  # p: ?" and str(built.nodes[3]).startswith("p' = ReLU(p)")
+    assert str(built.nodes[1]) == "p = Wizardry(x)  # p: ?" and str(built.nodes[3]).startswith("p' = ReLU(p)")
     assert [f.what.split('"')[0] for f in built.faults] == [
         "unknown layer type ",
         "the kernel is larger than the padded image",

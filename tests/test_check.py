@@ -9,7 +9,7 @@ from netcompiler.cli import main
 GOOD = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 5 dim: 7 } } }\n'
 RELU = 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" }\n'
 DATA = 'layer { name: "d" type: "Data" top: "x" top: "label" include { phase: TRAIN } }\n'
-FORK = 'layer { name: "p" type: "Permute" bottom: "x" top: "y" permute_parameter { order: 0 } }\n'
+FORK = 'layer { name: "p" type: "Wizardry" bottom: "x" top: "y" permute_parameter { order: 0 } }\n'
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ VERDICTS = [
         {"what": 'unknown bottom "x"'},
     ),
     ("shapes", DATA.replace("include { phase: TRAIN }", "") + RELU, "shapes needed", {"line": 1}),
-    ("layer", GOOD + RELU.replace("ReLU", "Permute"), "refused", {"what": 'unknown layer type "Permute"', "line": 2}),
+    ("layer", GOOD + RELU.replace("ReLU", "Wizardry"), "refused", {"what": 'unknown layer type "Wizardry"', "line": 2}),
     ("field", GOOD + FORK, "refused", {"what": 'LayerParameter has no field "permute_parameter"', "line": 2}),
     ("solver", 'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed"', "solver", {}),
     (
@@ -97,9 +97,9 @@ def test_totals_count_every_file(run):
     code, out, err = run(files)
     assert code == 2 and err == ""
     assert "3 files: 2 builds, 1 refused" in out
-    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(("ReLU", "Permute"))}
-    assert table == {"ReLU": ["3", "3"], "Permute": ["1", "1", "unknown"]}
-    assert '    3:56: LayerParameter has no field "permute_parameter"' in out
+    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(("ReLU", "Wizardry"))}
+    assert table == {"ReLU": ["3", "3"], "Wizardry": ["1", "1", "unknown"]}
+    assert '    3:57: LayerParameter has no field "permute_parameter"' in out
 
 
 def test_nothing_to_check(run):

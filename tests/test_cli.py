@@ -178,7 +178,7 @@ WRONG = [
     ("output blob", lambda d: None, ["--outputs", "probb"], "did you mean prob"),
     ("seed", lambda d: None, ["--seed", "-1"], "a seed cannot be negative"),
     ("meta", lambda d: None, ["--device", "meta"], "device meta cannot be used"),
-    ("dtype", lambda d: None, ["--dtype", "int8"], "unknown dtype"),
+    ("dtype", lambda d: None, ["--dtype", "int4"], "unknown dtype"),
     ("weights by no name", lambda d: None, ["-w", ","], "error: cannot be read"),
     ("a number for a type", text(lambda t: t[:13] + "layer { type: 3 }"), [], "net.prototxt:2:15: a bad value for"),
 ]

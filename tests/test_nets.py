@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import netcompiler
+from netcompiler.kernels import program
 
 from . import recipe
 
@@ -20,6 +21,12 @@ def sampled(array, count):
     return flat[[(k * 7919) % flat.size for k in range(count)]]
 
 
+@pytest.fixture(autouse=True)
+def _any_program_will_do(monkeypatch):
+    """On a busy machine a program may seem slower than its layers."""
+    monkeypatch.setattr(program, "MARGIN", 1e9)
+
+
 def compare(name, optimize, device="cpu"):
     golden = np.load(HERE / "golden" / "nets" / f"{name}.npz")
     graph = netcompiler.build(netcompiler.load(ZOO / f"{name}-deploy.prototxt"))
@@ -28,7 +35,9 @@ def compare(name, optimize, device="cpu"):
     outputs = ["res2c", "res3b3" if name != "ResNet-50" else "res3d", "pool5", "fc1000", "prob"] if optimize else blobs
     net = netcompiler.compile(graph, recipe.weights(graph), outputs=outputs, optimize=optimize, device=device)
     with torch.inference_mode():
-        results = net(recipe.image_batch((1, 3, 224, 224)))
+        for _ in range(2 if optimize else 1):  # the second time as one program
+            results = net(recipe.image_batch((1, 3, 224, 224)))
+    assert not optimize or device != "cpu" or not net._programs.able or net.one_program
     assert len(blobs) > 70
     for blob in outputs:
         got, want = results[blob].float().cpu().numpy(), golden[f"blob.{blob}.at"]

@@ -108,7 +108,8 @@ def test_empty_message_is_set(net, x):
 
 def test_types():
     """Every message of settings is reached by some type, but for those that several share or forks keep to themselves."""
-    all_fields = {f.name for f in schema.LayerParameter.DESCRIPTOR.fields if f.name.endswith("_param")}
+    every = schema.LayerParameter.DESCRIPTOR.fields
+    all_fields = {f.name for f in every if f.name.endswith("_param") and f.number < 60_000}
     reached = {settings_field(kind) for kind in TYPES} - {None}
     assert all_fields - reached == {
         "transform_param",

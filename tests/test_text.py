@@ -17,8 +17,8 @@ from google.protobuf import text_format
 from hypothesis import given, settings, strategies as st
 
 from netcompiler import schema
-from netcompiler.errors import NetError, Span
-from netcompiler.text import Marks, Msg, parse_message, read_text
+from netcompiler.errors import NetError, NetWarning, Span
+from netcompiler.text import Marks, Msg, format_message, parse_message, read_text
 from netcompiler.upgrade import load, parse, parse_solver
 
 CORPUS = os.environ.get("NETCOMPILER_CORPUS")
@@ -407,6 +407,9 @@ def test_misspelt_field():
     ]
 
 
+KEEP = 'a field of your own fork? unknown="keep" (--unknown keep) passes over it, and writes it back out'
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
@@ -416,8 +419,9 @@ def test_misspelt_field():
         ("layer { ^weight_decay: 1 }", 'a layer of today has param { decay_mult: ... } in place of "weight_decay"'),
         ("layer { ^pooling_params { } }", 'did you mean "pooling_param"?'),
         ("layer { ^poolin_param { } }", 'did you mean "pooling_param"?'),
-        ("layer { ^permute_param { } }", None),
-        ("layer { ^qqq: 1 }", None),
+        ("layer { ^wizardry_param { } }", KEEP),
+        ("layer { ^pooled_h: 7 }", '"pooled_h" goes into roi_pooling_param or roi_warping_param { }'),
+        ("layer { ^qqq: 1 }", KEEP),
         (
             "layer {\nrelu_param { ^top: 'x' } }",
             '"top" belongs further out: should the "{" of line 2 be closed before it?',
@@ -432,6 +436,81 @@ def test_misspelt_field():
 )  # fmt: skip
 def test_advice_on_unknown_fields(text, hint):
     assert fault(text).hint == hint
+
+
+# --- unknown fields that are kept ---
+
+STRANGE = """name: "n"
+wizard: 3
+layer {
+  name: "d"
+  spell: FIRE
+  data_param {
+    source: "s"
+    wand { length: 2e3 wood: "oak" 'en' core < x: [1, -2.5]; y: - inf > core { } }
+  }
+}
+wizard: 4
+"""
+KEPT = """name: "n"
+layer {
+  name: "d"
+  data_param {
+    source: "s"
+    wand { length: 2e3 wood: "oak" 'en' core { x: 1 x: -2.5 y: - inf } core {} }
+  }
+  spell: FIRE
+}
+wizard: 3
+wizard: 4
+"""
+
+
+def kept(text, **options):
+    with pytest.warns(NetWarning) as caught:
+        msg = parse_message(text, file="f.prototxt", unknown="keep", **options)
+    return msg, [str(w.message) for w in caught]
+
+
+def test_unknown_fields_are_kept_and_written_back():
+    msg, told = kept(STRANGE)
+    assert format_message(msg) == KEPT
+    assert told == [
+        'f.prototxt:2:1: NetParameter has no field "wizard": kept, without effect; 2 of them, also in line 11',
+        'f.prototxt:5:3: LayerParameter has no field "spell": kept, without effect',
+        'f.prototxt:8:5: DataParameter has no field "wand": kept, without effect',
+    ]
+    assert format_message(kept(KEPT)[0]) == KEPT
+    assert format_message(pickle.loads(pickle.dumps(msg.copy()))) == KEPT
+    with pytest.raises(NetError) as e:
+        parse_message(STRANGE)
+    assert [f.hint for f in e.value.all] == [KEEP] * 3
+
+
+def test_a_typo_is_told_beside_what_it_may_stand_for():
+    _, told = kept("layer { convolution_param { kernal_size: 5 } }")
+    assert told == [
+        'f.prototxt:1:29: ConvolutionParameter has no field "kernal_size": kept, without effect; did you mean "kernel_size"?'
+    ]
+
+
+def test_what_is_set_while_building_is_no_field_of_files():
+    assert fault('layer { ^dialect: "ssd" }').what == 'LayerParameter has no field "dialect"'
+
+
+def test_other_faults_stay_faults():
+    for text in ("wizard: 3 name: 5", "wizard { a: 1", "wizard: ", "wizard: 1 }"):
+        with pytest.warns(NetWarning), pytest.raises(NetError):
+            parse_message(text, unknown="keep")
+    with pytest.raises(NetError, match="refuse or keep"):
+        parse_message("", unknown="drop")
+
+
+def test_passed_over_by_a_lenient_reader():
+    """As ever: what is only looked at does not keep them."""
+    faults = []
+    assert "wizard" not in format_message(parse_message(STRANGE, faults=faults))
+    assert len(faults) == 3
 
 
 def test_a_net_where_a_solver_should_be():

@@ -34,6 +34,7 @@ def test_json(capsys, net):
     assert told["whole"]["low"] <= told["whole"]["median"] <= told["whole"]["high"]
     assert told["ceilings"]["operations"] > 1e8 and told["ceilings"]["bytes"] > 1e8
     assert told["optimized"] and told["images"] == 2 and told["memory"] > 1e7
+    assert 4 * 2 * 4 * 10 * 10 < told["planned_activation_bytes"] < 1e6 and told["one_program"] in (True, False)
 
 
 def test_one_module_per_layer(capsys, net):

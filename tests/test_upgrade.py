@@ -105,6 +105,32 @@ V2_TYPES = {
     "TANH": "TanH",
     "THRESHOLD": "Threshold",
     "WINDOW_DATA": "WindowData",
+    # of forks
+    "BIAS_CHANNEL": "BiasChannel",
+    "BN": "BN",
+    "COLINEAR_CONVOLUTION": "ColinearConvolution",
+    "CONVOLUTION3D": "Convolution3D",
+    "CROP": "Crop",
+    "DECONVOLUTION3D": "Deconvolution3D",
+    "DENSE_CRF": "DenseCRF",
+    "DOMINANT_CHANNEL": "DominantChannel",
+    "ELTWISE_ACCURACY": "EltwiseAccuracy",
+    "IMAGE_SEG_DATA": "ImageSegData",
+    "INTERP": "Interp",
+    "LOCAL": "LOCAL",
+    "MAT_READ": "MatRead",
+    "MAT_WRITE": "MatWrite",
+    "MULTI_STAGE_MEANFIELD": "MultiStageMeanfield",
+    "PADDING": "Padding",
+    "POOLING3D": "Pooling3D",
+    "SEG_ACCURACY": "SegAccuracy",
+    "UNPOOLING": "UnPooling",
+    "VIDEO_DATA": "VideoData",
+    "VIDEO_SEGMENTATION_DATA": "VideoSegmentationData",
+    "VIDEO_WITH_VOXEL_TRUTH_DATA": "VideoWithVoxelTruthData",
+    "VOXEL_SOFTMAX": "VoxelSoftmax",
+    "VOXEL_SOFTMAX_LOSS": "VoxelSoftmaxWithLoss",
+    "WINDOW_SEG_DATA": "WindowSegData",
 }
 
 
@@ -112,6 +138,36 @@ def test_all_v1_types():
     assert set(V2_TYPES) == set(schema.enum("V1LayerParameter.LayerType"))
     for old, new in V2_TYPES.items():
         quiet(f"layers {{ type: {old} }}", f'layer {{ type: "{new}" }}')
+
+
+FORK_FIELDS = """
+    bn_param { bn_mode: INFERENCE scale_filler { type: "constant" } }
+    interp_param { zoom_factor: 8 }
+    mat_write_param { prefix: "out/" }
+    seg_accuracy_param { metric: PixelIOU ignore_label: 255 }
+    colinear_convolution_param { num_output: 2 }
+    unpooling_param { kernel_size: 2 unpool_size: 14 }
+    eltwise_accuracy_param { top_k: 2 }
+    padding_param { pad_beg: -1 }
+    dense_crf_param { max_iter: 5 pos_w: 3 }
+    bias_channel_param { bg_bias: 1 }
+    local_param { num_output: 3 kernel_size: 3 }
+    multi_stage_meanfield_param { num_iterations: 5 }
+    video_data_param { source: "list" }
+    strict_dim: false
+    softmaxloss_param { ignore_label: 255 }
+    mat_read_param { prefix: "in/" }
+    dominant_channel_param { top_k: 1 }
+    convolution_param { hole: 2 kernel_depth: 3 }
+    image_data_param { label_type: PIXEL }
+"""
+
+
+def test_fields_of_forks_pass_over():
+    quiet(f'layers {{ name: "x" {FORK_FIELDS} }}', f'layer {{ name: "x" {FORK_FIELDS} }}')
+    every = schema.message("V1LayerParameter").DESCRIPTOR.fields
+    told = {line.split()[0].rstrip(":") for line in FORK_FIELDS.strip().splitlines()}
+    assert {d.name for d in every if d.number > 60_000} <= told
 
 
 def test_a_v1_layer_without_a_type():

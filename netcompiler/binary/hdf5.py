@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NetError
-from ..files import atomic
+from ..files import atomic_hdf5, h5py_for
 from ..graph import Array, dims
 
 MOST_BLOBS = 1000  # of one layer
@@ -27,7 +27,7 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, list[Array]]:
     Raises: NetError for a file that is damaged or holds no weights, and where h5py is not installed.
     """
     file, found = str(path), dict[str, dict[int, Array]]()
-    h5py = _h5py(file)
+    h5py = h5py_for(file)
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
@@ -56,32 +56,23 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, list[Array]]:
     return {layer: [blobs.get(i, shared) for i in range(max(blobs) + 1)] for layer, blobs in found.items()}
 
 
-def write_h5(path: str | os.PathLike[str], blobs: Mapping[str, Sequence[Array]]) -> None:
-    """Write blobs as Caffe's HDF5 weights; whole or not at all.
+def write_h5(
+    path: str | os.PathLike[str],
+    blobs: Mapping[str, Sequence[Array]],
+    diffs: Mapping[str, Sequence[Array]] | None = None,
+) -> None:
+    """Write blobs as Caffe's HDF5 weights, and what was last taken off each if it is given; whole or not at all.
 
     Raises: NetError when the file cannot be written, and where h5py is not installed.
     """
-    h5py = _h5py(str(path))
-    with atomic(path) as file:
-        try:
-            with h5py.File(file, "w") as f:
-                data = f.create_group("data")
-                for layer, arrays in blobs.items():
-                    group = data.create_group(layer)
-                    for i, array in enumerate(arrays):
-                        kind = np.float64 if array.dtype == np.float64 else np.float32
-                        group.create_dataset(str(i), data=np.asarray(array, kind))
-        except (ValueError, RuntimeError) as e:  # such as names that HDF5 cannot take
-            raise NetError(f"cannot be written as HDF5: {e}", at=str(path)) from None
-
-
-def _h5py(file: str) -> Any:
-    try:
-        import h5py  # type: ignore[import-untyped]
-    except ImportError:
-        hint = "pip install 'netcompiler[hdf5]'"
-        raise NetError("HDF5 weights need the library h5py", at=file, hint=hint) from None
-    return h5py
+    with atomic_hdf5(path) as (f, _):
+        for name, held in (("data", blobs), *([("diff", diffs)] if diffs is not None else [])):
+            top = f.create_group(name)
+            for layer, arrays in held.items():
+                group = top.create_group(layer)
+                for i, array in enumerate(arrays):
+                    kind = np.float64 if array.dtype == np.float64 else np.float32
+                    group.create_dataset(str(i), data=np.asarray(array, kind))
 
 
 def _array(dataset: Any, layer: str, file: str) -> Array:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import NetError
-from ..files import atomic
+from ..files import atomic, atomic_hdf5, h5py_for
 from ..graph import Array
-from .hdf5 import _FAULTS, MOST_BLOBS, _array, _h5py
+from .hdf5 import _FAULTS, MOST_BLOBS, _array
 from .read import _blob
-from .wire import BYTES, VARINT, Wire, field_numbers
-from .write import _blob as _blob_pieces, _head, _size, _varint
+from .wire import BYTES, VARINT, Wire, _varint, field_numbers, head
+from .write import _blob as _blob_pieces, _size
 
 WANTED = "where training stood (.solverstate or .solverstate.h5)"
 
@@ -64,10 +64,10 @@ def write_state(path: str | os.PathLike[str], state: SolverState, *, hdf5: bool 
     learned = state.learned_net.encode()
     with atomic(path) as file:
         file.write(_varint(numbers["iter"] << 3 | VARINT) + _varint(state.iteration))
-        file.write(_head(numbers["learned_net"], len(learned)) + learned)
+        file.write(head(numbers["learned_net"], len(learned)) + learned)
         for i, array in enumerate(state.history):
             pieces = list(_blob_pieces(np.asarray(array), f"history {i}"))
-            file.write(_head(numbers["history"], sum(map(_size, pieces))))
+            file.write(head(numbers["history"], sum(map(_size, pieces))))
             for piece in pieces:
                 file.write(piece)
         file.write(_varint(numbers["current_step"] << 3 | VARINT) + _varint(state.current_step))
@@ -83,7 +83,7 @@ def _checked(state: SolverState, file: str) -> SolverState:
 def _read_h5(path: str | os.PathLike[str]) -> SolverState:
     """Source: Caffe, src/caffe/solvers/sgd_solver.cpp, src/caffe/util/hdf5.cpp."""
     file = str(path)
-    h5py = _h5py(file)
+    h5py = h5py_for(file)
     try:
         with h5py.File(path, "r") as f:
             group = f.get("history")
@@ -112,21 +112,17 @@ def _int(dataset: Any) -> int:
 
 def _write_h5(path: str | os.PathLike[str], state: SolverState) -> None:
     """As H5LT, which Caffe uses, writes: an integer is a list of one, a text has a zero byte behind it."""
-    h5py = _h5py(str(path))
-    with atomic(path) as file:
-        try:
-            with h5py.File(file, "w") as f:
-                f.create_dataset("iter", data=np.array([state.iteration], np.int32))
-                text = state.learned_net.encode()
-                kind = h5py.h5t.C_S1.copy()
-                kind.set_size(len(text) + 1)
-                kind.set_strpad(h5py.h5t.STR_NULLTERM)
-                space = h5py.h5s.create(h5py.h5s.SCALAR)
-                learned = h5py.h5d.create(f.id, b"learned_net", kind, space)
-                learned.write(space, space, np.array(text, f"S{len(text) + 1}"), kind)
-                f.create_dataset("current_step", data=np.array([state.current_step], np.int32))
-                group = f.create_group("history")
-                for i, array in enumerate(state.history):
-                    group.create_dataset(str(i), data=np.asarray(array))
-        except (ValueError, RuntimeError, TypeError) as e:
-            raise NetError(f"cannot be written as HDF5: {e}", at=str(path)) from None
+    h5py = h5py_for(path)
+    with atomic_hdf5(path) as (f, _):
+        f.create_dataset("iter", data=np.array([state.iteration], np.int32))
+        text = state.learned_net.encode()
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(len(text) + 1)
+        kind.set_strpad(h5py.h5t.STR_NULLTERM)
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+        learned = h5py.h5d.create(f.id, b"learned_net", kind, space)
+        learned.write(space, space, np.array(text, f"S{len(text) + 1}"), kind)
+        f.create_dataset("current_step", data=np.array([state.current_step], np.int32))
+        group = f.create_group("history")
+        for i, array in enumerate(state.history):
+            group.create_dataset(str(i), data=np.asarray(array))

@@ -28,6 +28,19 @@ def field_numbers(kind: str) -> dict[str, int]:
     return {name: f.number for name, f in schema.message(kind).DESCRIPTOR.fields_by_name.items()}
 
 
+def head(number: int, length: int) -> bytes:
+    """The tag and the length in front of a string, a message or packed numbers."""
+    return _varint(number << 3 | BYTES) + _varint(length)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
 def _wire_types(field: FieldDescriptor) -> tuple[int, ...]:
     """How a field may be written. A repeated number may also be packed."""
     if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE):

@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "test_net",
     "plot": "plot",
     "data": "data",
+    "zoo": "zoo",
 }
 CLEAR = "\r\033[K"  # takes back what stands on the terminal's line
 
@@ -85,6 +86,8 @@ examples:
       a picture of the net (also .png, .pdf, .dot); nothing is run
   netcompile net.prototxt -w net.caffemodel -o net.html
       a page to look around in, with the weights' statistics; nothing is run
+  netcompile net.prototxt -w net.caffemodel --dtype int8 --calibrate pictures/ --max-error 0.05
+      in 8-bit integers, calibrated on your pictures; reports the error of each layer and of the whole
   netcompile old.prototxt -o new.prototxt
       bring an old file to today's form
 
@@ -97,6 +100,7 @@ commands of their own (each has a --help):
   netcompile test NET -w W            the mean of every output over batches of the net's own data
   netcompile plot LOG... -o OUT       curves of trainings, from our logs or Caffe's
   netcompile data WORD ...            make sets for data layers (convert), their means, and look inside them (info, show)
+  netcompile zoo [NAME]               published nets, listed or written, with other depths, widths and shortcuts
 
 weights that do not fit the net (--weights-policy):
   strict        refuse them, and list them all (the default)
@@ -124,6 +128,41 @@ WEIGHTS = "weights: .caffemodel or .caffemodel.h5; several (A,B or -w A -w B): t
 ENGINES = ("torch", "eager", "inductor", "openvino", "onnxruntime", "tensorrt")
 ENGINE = "what runs the net: torch (default: ours), " + ", ".join(ENGINES[1:]) + ", as far as installed"
 CHECK = "exit code 1 where rewriting changed an output by more than E of its largest value (default: 1e-4; 2e-2 below 32 bits)"
+
+
+CALIBRATE = (
+    "pictures like those that the net is to see: files, folders, lists of files (.txt); or the word synthetic: noise"
+)
+MAX_ERROR = "the most that int8 may change an output, as a share of its largest value; layers go back to float32 for it"
+
+
+DIALECT = "the fork that the net is written for, such as ssd or pspnet, or owner/repository (default: detected)"
+UNKNOWN = "a field that no fork has: refuse (default), or keep it: no effect, but told, and written to -o out.prototxt"
+
+
+def dialect_options(p: argparse.ArgumentParser, unknown: bool = True) -> None:
+    """Add what tells of which fork a net is."""
+    p.add_argument("--dialect", metavar="NAME", help=DIALECT)
+    if unknown:
+        p.add_argument("--unknown", choices=("refuse", "keep"), default="refuse", help=UNKNOWN)
+
+
+def int8_options(p: argparse.ArgumentParser) -> None:
+    """Add what belongs to --dtype int8."""
+    g = p.add_argument_group("--dtype int8, on the CPU (docs/speed.md)")
+    g.add_argument("--calibrate", metavar="PATH", nargs="+", default=[], help=CALIBRATE)
+    g.add_argument("--max-error", metavar="E", type=share, help=MAX_ERROR)
+
+
+def share(text: str) -> float:
+    """A bound for --max-error."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError("a bound is not negative")
+    return value
+
+
+TUNE = "measure which kernels are fastest here, and keep that for the next time (docs/speed.md)"
 
 
 def error_bound(text: str) -> float | str:
@@ -154,9 +193,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
     p.add_argument("--outputs", metavar="B,...", help="blobs to compute, in place of the net's own outputs")
     p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA when there is one)")
-    p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16 or float64")
+    p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16, float64 or int8")
     p.add_argument("--no-optimize", action="store_true", help="keep one module per Caffe layer")
+    p.add_argument("--tune", action="store_true", help=TUNE)
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
+    dialect_options(p)
     p.add_argument("--seed", metavar="N", type=int, default=0, help="of random weights and inputs (default: 0)")
     p.add_argument("--code", action="store_true", help="print the PyTorch code that the net runs")
     p.add_argument("--figures", action="store_true", help="tell each layer's figures (docs/figures.md), run nothing")
@@ -181,4 +222,5 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument("--scale", metavar="X", type=float, default=1.0, help="multiply after the mean is subtracted")
     g.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    int8_options(p)
     return p

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import layers
+from .. import dialects, layers
 from ..builder import build, included, net_state
 from ..errors import NetError, NetWarning, ShapeUnknown, Span
 from ..text import Msg, parse_message, read_text
 from ..upgrade import upgrade, upgrade_solver
+from . import dialect_options
 from .run import input_shapes
 
 EXAMPLES = """\
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--input", metavar="NAME=DIMS", action="append", default=[], help="a shape, for nets with that input"
     )
+    dialect_options(p)
     p.add_argument("-q", "--quiet", action="store_true", help="totals only")
     p.add_argument("--json", action="store_true", help="the report as JSON")
     return p
@@ -67,11 +69,14 @@ class Verdict:
     types: Counter[str] = field(default_factory=Counter)
     layers: int = 0
     phases: dict[str, str] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)  # unknown fields, by --unknown keep
 
 
 def main(arguments: list[str]) -> int:
     """Run `netcompile check`. Returns the exit code."""
     options = parser().parse_args(arguments)
+    if options.dialect:
+        dialects.checked(options.dialect)
     shapes = input_shapes(options.input)
     verdicts = []
     for path in _files(options.path):
@@ -102,7 +107,10 @@ def check(path: Path, phases: list[str], options: argparse.Namespace, shapes: di
     except NetError as e:
         return Verdict(str(path), "refused", [e])
     faults: list[NetError] = []
-    msg = parse_message(text, file=str(path), faults=faults)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", NetWarning)
+        msg = parse_message(text, file=str(path), faults=faults, unknown=options.unknown)
+    kept = [str(w.message).removeprefix(f"{path}:") for w in told]
     if faults and not _types(msg):
         solver_faults: list[NetError] = []
         solver = parse_message(text, kind="SolverParameter", file=str(path), faults=solver_faults)
@@ -112,7 +120,7 @@ def check(path: Path, phases: list[str], options: argparse.Namespace, shapes: di
         msg = upgrade(msg)
     except NetError as e:
         return Verdict(str(path), "refused", [*faults, *e.all], _types(msg))
-    verdict = Verdict(str(path), "refused", faults, _types(msg))
+    verdict = Verdict(str(path), "refused", faults, _types(msg), kept=kept)
     if not faults:
         _build(msg, phases, options, shapes, verdict)
     return verdict
@@ -150,7 +158,7 @@ def _with_known_inputs(msg: Msg, phase: str, options: argparse.Namespace, shapes
     sources = [m for m in msg.layer if m.type in layers.registry and layers.registry[m.type].is_input]
     inputs = {top for m in sources if included(m, *state) for top in m.top}
     given = {name: shape for name, shape in shapes.items() if name in inputs}
-    return build(msg, phase, options.level, options.stage, given)
+    return build(msg, phase, options.level, options.stage, given, dialect=options.dialect)
 
 
 def _types(msg: Msg) -> Counter[str]:
@@ -165,6 +173,8 @@ def _tell(verdict: Verdict) -> None:
     only = [phase for phase, result in verdict.phases.items() if result == verdict.result]
     phase = f", as {only[0]} only" if 0 < len(only) < len(verdict.phases) else ""
     print(f"{verdict.result:<14} {verdict.path}{size}{phase}")
+    for line in verdict.kept:
+        print(f"    {line}")
     for fault in verdict.faults:
         print("    " + "\n    ".join(_brief(fault).splitlines()))
 
@@ -209,6 +219,7 @@ def _as_json(verdicts: list[Verdict]) -> dict[str, Any]:
                 "layers": v.layers,
                 "phases": v.phases,
                 "faults": [_fault_as_json(f) for f in v.faults],
+                **({"kept": v.kept} if v.kept else {}),
             }
             for v in verdicts
         ],

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from ..binary import read_net
 from ..builder import build
@@ -37,6 +38,7 @@ from ..splits import without_splits
 from ..text import Msg, parse_message, read_text
 from ..upgrade import upgrade
 from ..weights import read_weights
+from . import dialect_options
 from .figures import tell_faults
 from .run import input_shapes
 
@@ -80,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--level", metavar="N", type=int, default=0, help="the level (default: 0)")
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
+    dialect_options(p, unknown=False)
     p.add_argument("-a", "--all", action="store_true", help="list every layer")
     p.add_argument("-q", "--quiet", action="store_true", help="no output but the exit code, and -o")
     p.add_argument("--json", action="store_true", help="the report as JSON")
@@ -110,7 +113,8 @@ def main(arguments: list[str]) -> int:
     if options.fold is not None and options.fold < 2:
         what = "--fold: the least number of repetitions to fold is too small"
         raise NetError(what, expected="at least 2", got=options.fold, hint="--expand shows everything")
-    sides = read_side(options.a, options.phase), read_side(options.b, options.phase)
+    fork = options.dialect
+    sides = read_side(options.a, options.phase, fork), read_side(options.b, options.phase, fork)
     a, b = _graphs(sides, options, input_shapes(options.input))
     tell_faults(a, b)
     diff = compare(a, b, sides[0].blobs, sides[1].blobs)
@@ -132,10 +136,11 @@ def main(arguments: list[str]) -> int:
     return 0 if diff.equal else 1
 
 
-def read_side(path: str, phase: str | None = None) -> Side:
+def read_side(path: str, phase: str | None = None, dialect: str | None = None) -> Side:
     """A prototxt, or the net and the weights of a .caffemodel.
 
     phase: the NetState's, where it is asked for: what a saved net says of its own is dropped then.
+    dialect: the fork that saved a .caffemodel; detected for None.
     Raises: NetError for a file that cannot be read.
     """
     if not _is_binary(path):
@@ -144,7 +149,7 @@ def read_side(path: str, phase: str | None = None) -> Side:
         if not len(msg.layer):
             raise NetError.join(faults or [NetError("the net has no layers", at=path)])
         return Side(path, msg, tuple(faults))
-    msg = without_splits(upgrade(read_net(path)))
+    msg = without_splits(upgrade(read_net(path, dialect)))
     saved = {m.enum("phase") for m in msg.layer if m.has("phase")}
     saved |= {rule.enum("phase") for m in msg.layer for rule in m.include if rule.has("phase")}
     if phase:
@@ -176,7 +181,9 @@ def _graphs(sides: tuple[Side, Side], options: argparse.Namespace, shapes: Mappi
     def built(k: int, more: Mapping[str, Shape]) -> Graph:
         given = {name: shape for name, shape in {**more, **shapes}.items() if name in tops[k]}
         phase = options.phase or sides[k].phase or default
-        graph = build(sides[k].msg, phase, options.level, options.stage, given, options.allow_python, partial=True)
+        state = phase, options.level, options.stage
+        about: dict[str, Any] = {"partial": True, "dialect": options.dialect}
+        graph = build(sides[k].msg, *state, given, options.allow_python, **about)
         for fault in graph.faults:
             fault.at = fault.at or sides[k].path
         return replace(graph, faults=(*sides[k].faults, *graph.faults))

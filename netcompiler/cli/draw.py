@@ -29,7 +29,8 @@ def draw_net(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
         raise NetError("--phase BOTH is for pictures", at=others[0], expected=", ".join(SUFFIXES), hint=hint)
     looks = []
     for phase in PHASES[options.phase]:
-        msg, graph = look(options.net, phase, options.level, options.stage, inputs, options.allow_python)
+        state = phase, options.level, options.stage
+        msg, graph = look(options.net, *state, inputs, options.allow_python, options.dialect, options.unknown)
         graph = bound(graph, options)
         looks.append((msg, graph.reaching(options.outputs.split(",")) if options.outputs else graph))
     tell_faults(*(graph for _, graph in looks))

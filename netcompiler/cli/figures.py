@@ -32,7 +32,8 @@ def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
             expected = ", ".join((*STATIC, *SUFFIXES))
             hint = "leave --figures out: the net is run, and its weights are there to write"
             raise NetError("--figures runs nothing, and has no weights", at=path, expected=expected, hint=hint)
-    msg, graph = look(options.net, options.phase, options.level, options.stage, inputs, options.allow_python)
+    state = options.phase, options.level, options.stage
+    msg, graph = look(options.net, *state, inputs, options.allow_python, options.dialect, options.unknown)
     if options.outputs:
         graph = graph.reaching(options.outputs.split(","))
     tell_faults(graph)
@@ -43,7 +44,7 @@ def show(options: argparse.Namespace, inputs: Mapping[str, Shape]) -> int:
         if not options.quiet:
             _table(report["layers"])
         print(f"{'net':<12} {report['name'] or '(no name)'}, phase {report['phase']}, {len(graph.nodes)} layers")
-        for word, text in totals_lines(report["totals"]):
+        for word, text in (*dialect_lines(report), *totals_lines(report["totals"])):
             print(f"{word:<12} {text}")
     graph = bound(graph, options) if options.output else graph
     for path in options.output:
@@ -92,6 +93,12 @@ def write(
 def style(options: argparse.Namespace) -> dict[str, Any]:
     """How pictures are to look, as `draw` takes it."""
     return {name: getattr(options, name) for name in ("direction", "theme", "fold", "expand")}
+
+
+def dialect_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The fork that a net is written for, and what says so; nothing for Caffe itself."""
+    name, sign = report["dialect"], report["dialect_sign"]
+    return [("dialect", f"{name} ({sign or 'as told'})")] if name != "bvlc" else []
 
 
 def totals_lines(totals: dict[str, Any]) -> list[tuple[str, str]]:

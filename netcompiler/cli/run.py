@@ -8,27 +8,29 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import drawing, export, stats
+from .. import drawing, export, rows, stats
 from ..builder import build, reshape
 from ..errors import NetError
 from ..graph import Array, Graph, Value, dims
 from ..upgrade import load
-from . import CLEAR, draw
-from .figures import show, totals_lines, write
+from . import CLEAR, calibrate, draw
+from .figures import dialect_lines, show, totals_lines, write
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..data.image import Preparation
     from ..module import CompiledNet
 
 
 # How far optimising may take outputs from those of the plain float32 net, as a share of the largest value.
-BOUNDS = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}
+BOUNDS = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2, "int8": 1e-1}
 
 
 def run_net(options: argparse.Namespace) -> int:
@@ -43,10 +45,12 @@ def run_net(options: argparse.Namespace) -> int:
         raise NetError("--phase BOTH is for pictures", expected=f"-o with {', '.join(drawing.SUFFIXES)} alone")
     if options.figures:
         return show(options, shapes)
-    msg = load(options.net)
-    graph = build(msg, options.phase, options.level, options.stage, shapes, options.allow_python)
+    int8 = calibrate.wanted(options)
+    msg = load(options.net, unknown=options.unknown)
+    state = options.phase, options.level, options.stage
+    graph = build(msg, *state, shapes, options.allow_python, dialect=options.dialect)
     if options.image:
-        pictures = _image_input(graph)
+        pictures = calibrate.image_input(graph)
         graph = reshape(graph, {pictures.blob: (len(options.image), *pictures.shape[1:])})
     prepared = _pictures(options, graph)
     labels = read_labels(options.labels)
@@ -66,13 +70,20 @@ def run_net(options: argparse.Namespace) -> int:
             graph,
             weights or None,
             outputs=options.outputs.split(",") if options.outputs else None,
-            device=options.device,
-            dtype=options.dtype,
+            device="cpu" if int8 else options.device,
+            dtype=None if int8 else options.dtype,
             optimize=not (options.no_optimize or options.times or options.engine != "torch"),
+            tune=options.tune,
             weights_policy=options.weights_policy,
             seed=options.seed,
             progress=say.share,
         )
+        calibrated: dict[str, Array] = {}
+        if int8:
+            say("reading the calibration pictures")
+            prepare = partial(_preparation, options)
+            inputs = calibrate.of_pictures(net, options.calibrate, prepare, options.seed)
+            net, calibrated = calibrate.quantized(net, inputs, options.max_error, say), inputs[0]
         compiled = time.perf_counter() - start
         bound = (
             net.with_weights() if options.output else net.source
@@ -81,7 +92,7 @@ def run_net(options: argparse.Namespace) -> int:
         say("running")
         if stats.peak_activation_bytes(net.graph) > module.memory(net.device):
             raise MemoryError  # else the system might kill us half-way
-        feeds = timing.synthetic_feeds(net, options.seed) | prepared
+        feeds = timing.synthetic_feeds(net, options.seed) | calibrated | prepared
         run: Any = net.forward
         if options.engine != "torch":
             from ..engines import Engine
@@ -100,6 +111,8 @@ def run_net(options: argparse.Namespace) -> int:
 
     report = _report(options, net, compiled, seconds, outputs, labels)
     report["rewriting_error"] = cost
+    if told := calibrate.report_of(net):
+        report["int8"] = told.as_dict()
     if times is not None:
         for layer in report["layers"]:
             layer["seconds"] = times.get(layer["name"], 0.0)
@@ -111,7 +124,7 @@ def run_net(options: argparse.Namespace) -> int:
         write(path, msg, bound, report, options, times)
     if options.check is None:
         return 0
-    bound_of_error = BOUNDS[str(net.dtype).removeprefix("torch.")] if options.check == "" else options.check
+    bound_of_error = BOUNDS[calibrate.type_name(net)] if options.check == "" else options.check
     worst = max(cost.values(), default=0.0)
     if not worst <= bound_of_error:
         print(f"--check: the optimised net is off by {worst:.2g}, beyond {bound_of_error:g}", file=sys.stderr)
@@ -154,23 +167,23 @@ def input_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _image_input(graph: Graph) -> Value:
-    """The input that pictures go into: the first with four axes."""
-    for value in graph.inputs():
-        if len(value.shape) == 4:
-            return value
-    raise NetError("the net has no input for pictures", expected="an input of N x C x H x W", at=graph.name)
-
-
 def _pictures(options: argparse.Namespace, graph: Graph) -> dict[str, Array]:
     if not options.image:
         for name, unset in (("mean", None), ("resize", None), ("scale", 1.0)):
-            if getattr(options, name) != unset:
+            if getattr(options, name) != unset and options.calibrate in ([], [calibrate.SYNTHETIC]):
                 raise NetError(f"--{name} is for pictures", hint="name them with --image")
         return {}
-    from ..data.image import caffe_preparation, read_image
+    from ..data.image import read_image
 
-    value = _image_input(graph)
+    value = calibrate.image_input(graph)
+    prepare = _preparation(options, value)
+    return {value.blob: np.stack([prepare(read_image(path, value.shape[1])) for path in options.image])}
+
+
+def _preparation(options: argparse.Namespace, value: Value) -> Preparation:
+    """How pictures become this input. Raises: NetError for options that cannot be used."""
+    from ..data.image import caffe_preparation
+
     size = None
     if options.resize:
         try:
@@ -178,8 +191,7 @@ def _pictures(options: argparse.Namespace, graph: Graph) -> dict[str, Array]:
             size = height, width
         except ValueError:
             raise NetError("--resize is not H,W", expected="such as 256,256", got=options.resize) from None
-    prepare = caffe_preparation(value.shape, options.mean, size, options.scale)
-    return {value.blob: np.stack([prepare(read_image(path, value.shape[1])) for path in options.image])}
+    return caffe_preparation(value.shape, options.mean, size, options.scale)
 
 
 def read_labels(path: str | None) -> list[str]:
@@ -192,8 +204,9 @@ def read_labels(path: str | None) -> list[str]:
         raise NetError(f"the labels cannot be read: {getattr(e, 'strerror', None) or e}", at=path) from None
 
 
+@rows.unwritten()
 def _timed(net: CompiledNet, feeds: dict[str, Array], run: Any) -> tuple[dict[str, Tensor], float]:
-    """The outputs, and the seconds of one batch: of the second run, since the first one warms up."""
+    """The outputs, and the seconds of one batch: of the last of some runs, since the first warm up."""
     import torch
 
     on = {name: torch.from_numpy(x).to(net.device) for name, x in feeds.items()}
@@ -205,9 +218,10 @@ def _timed(net: CompiledNet, feeds: dict[str, Array], run: Any) -> tuple[dict[st
         return outputs
 
     with torch.inference_mode():
-        outputs = once()
+        for _ in range(2 if net.optimized else 1):  # the second makes one program of the net, where that can be
+            once()
         start = time.perf_counter()
-        once()
+        outputs = once()
         return outputs, time.perf_counter() - start
 
 
@@ -247,11 +261,12 @@ def _report(
     report["weights"] = ",".join(options.weights) or "random"
     report["run"] = {
         "device": _device_name(net),
-        "dtype": str(net.dtype).removeprefix("torch."),
+        "dtype": calibrate.type_name(net),
         "optimized": net.optimized,
         "engine": options.engine,
         "compile_seconds": compiled,
         "batch_seconds": seconds,
+        "planned_activation_bytes": net.planned_bytes(),
     }
     report["ranges"] = {
         name: asdict(_Range(a.shape, float(a.min()), float(a.max()), float(a.mean())))
@@ -294,15 +309,21 @@ def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet
         print(net.code)
     elif not options.quiet:
         _table(report["layers"])
+        if told := calibrate.report_of(net):
+            print(f"{told.table()}\n")
     totals, run = report["totals"], report["run"]
     engine = "" if run["engine"] == "torch" else f", by {run['engine']}"
     random = "" if options.weights else "  (no -w given: random, by the net's fillers, 0 where it names none)"
     lines = [
         ("net", f"{report['name'] or '(no name)'}, phase {report['phase']}, {totals['layers']} layers"),
+        *dialect_lines(report),
         *((word, text + (random if word == "params" else "")) for word, text in totals_lines(totals)),
         ("device", f"{run['device']}, {run['dtype']}{', optimised' if run['optimized'] else ''}{engine}"),
         ("time", f"{run['compile_seconds']:.2f} s to compile, {1e3 * run['batch_seconds']:.1f} ms to run one batch"),
+        ("memory", f"{stats.in_bytes(run['planned_activation_bytes'])} at most for activations while it runs"),
     ]
+    if told := calibrate.report_of(net):
+        lines.append(("int8", told.summary()))
     for name, off in report["rewriting_error"].items():
         lines.append(("rewriting", f"{name} is off by {off:.1e} of its largest value from the plain float32 net"))
     for name, r in report["ranges"].items():

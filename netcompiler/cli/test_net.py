@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import export, stats
+from .. import export, rows, stats
 from ..builder import build
 from ..codegen import fills_itself
 from ..errors import NetError
 from ..graph import Array, Graph, Value, dims
 from ..upgrade import load
+from . import dialect_options
 from .run import Progress, input_shapes, out_of_memory
+from .train import FAULT, ON_FAULT, passed_over
 
 if TYPE_CHECKING:
     from ..module import CompiledNet
@@ -49,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA when there is one)")
     p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16 or float64")
     p.add_argument("--no-optimize", action="store_true", help="one module per Caffe layer")
+    p.add_argument("--on-fault", choices=ON_FAULT, default="stop", help=FAULT)
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
+    dialect_options(p)
     p.add_argument("--seed", metavar="N", type=int, default=0, help="of what is random in the data (default: 0)")
     p.add_argument("--json", action="store_true", help="the report as JSON")
     return p
@@ -63,11 +67,13 @@ def main(arguments: list[str]) -> int:
     say = Progress(quiet=options.json)
     from ..data.feeds import open_feeds
 
-    msg = load(options.net)
+    msg = load(options.net, unknown=options.unknown)
     root = str(Path(options.net).parent)
-    with open_feeds(msg, "TEST", options.level, options.stage, root=root, seed=options.seed) as feeds:
+    given: dict[str, Any] = {"root": root, "seed": options.seed, "on_fault": options.on_fault}
+    with open_feeds(msg, "TEST", options.level, options.stage, **given) as feeds:
         shapes = {**feeds.shapes, **input_shapes(options.input)}
-        graph = build(msg, "TEST", options.level, options.stage, shapes, options.allow_python)
+        state = "TEST", options.level, options.stage
+        graph = build(msg, *state, shapes, options.allow_python, dialect=options.dialect)
         for node in graph.nodes:
             unfed = [v for v in node.tops if node.layer.is_input and v.blob not in feeds.shapes]
             if unfed and not fills_itself(node.layer):
@@ -100,6 +106,7 @@ def main(arguments: list[str]) -> int:
         "seconds": seconds,
         "loss": sum(w * losses[v] for v, w in _weighted(graph)),
         "outputs": {v.blob: means[v].tolist() for v in graph.outputs},
+        "skipped": feeds.skipped,
     }
     if options.json:
         print(export.as_json(report))
@@ -121,7 +128,7 @@ def _means(
 
     weighted = _weighted(graph)
     sums: dict[Value, Any] = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), rows.gathered():
         for i in range(iterations):
             if say.on:
                 say(f"batch {i + 1:,} of {iterations:,}")
@@ -143,6 +150,8 @@ def _print(report: dict[str, Any], graph: Graph, means: dict[Value, Array]) -> N
     weights = dict(_weighted(graph))
     if weights:
         print(f"Loss: {report['loss']:.6g}")
+    if report["skipped"]:
+        print(passed_over(report["skipped"]))
     for value in graph.outputs:
         _print_output(value, means[value].ravel(), weights.get(value, 0.0))
 

@@ -9,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import drawing, export, stats
+from .. import drawing, export, rows, stats
 from ..builder import build
 from ..errors import NetError
 from ..upgrade import load
+from . import TUNE, calibrate, dialect_options, int8_options
 from .run import Progress, input_shapes, out_of_memory
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ examples:
   netcompile time model_zoo/ResNet-50-deploy.prototxt
       forward of the optimised net: whole, and by layer
   netcompile time net.prototxt -w net.caffemodel --batch 8 --dtype bfloat16
+  netcompile time net.prototxt -w net.caffemodel --dtype int8 --calibrate pictures/
   netcompile time train_val.prototxt --phase TRAIN --batch 8 --backward
       forward and backward; the layers are timed forward only
   netcompile time net.prototxt --peers
@@ -36,6 +38,9 @@ The whole net and its layers are measured in separate passes, each after one tha
 than the whole where looking at the clock costs. "roof" is the share of what the machine was just measured to reach: the
 larger of operations against a large matrix product, and bytes against copying memory. Numbers of a busy machine mean little.
 """
+
+
+BY_LAYER = ", run one by one; the whole net is one program"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,13 +58,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
     p.add_argument("--batch", metavar="N", type=int, help="the first dim of all inputs")
     p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA when there is one)")
-    p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16 or float64")
+    p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16, float64 or int8")
     p.add_argument("--iters", metavar="N", type=int, default=20, help="how many runs are measured (default: 20)")
     p.add_argument("--no-optimize", action="store_true", help="one module per Caffe layer")
+    p.add_argument("--tune", action="store_true", help=TUNE)
     p.add_argument("--backward", action="store_true", help="measure forward and backward; with --no-optimize")
     p.add_argument("--peers", action="store_true", help="measure other engines in turn with this one, if installed")
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
+    dialect_options(p)
     p.add_argument("--json", action="store_true", help="the report as JSON")
+    int8_options(p)
     return p
 
 
@@ -74,10 +82,11 @@ def main(arguments: list[str]) -> int:
         raise NetError("too few runs to measure", at="--iters", expected="at least 1", got=options.iters)
     if options.batch is not None and options.batch < 1:
         raise NetError("no batch", at="--batch", expected="at least 1", got=options.batch)
+    int8 = calibrate.wanted(options)
     say = Progress(quiet=options.json)
     shapes = input_shapes(options.input)
-    msg = load(options.net)
-    graph = build(msg, options.phase, inputs=shapes, allow_python=options.allow_python)
+    msg = load(options.net, unknown=options.unknown)
+    graph = build(msg, options.phase, inputs=shapes, allow_python=options.allow_python, dialect=options.dialect)
     if options.batch:
         from ..builder import reshape
 
@@ -95,11 +104,15 @@ def main(arguments: list[str]) -> int:
         net = module.compile(
             graph,
             weights or None,
-            device=options.device,
-            dtype=options.dtype,
+            device="cpu" if int8 else options.device,
+            dtype=None if int8 else options.dtype,
             optimize=not plain,
+            tune=options.tune,
             progress=say.share,
         )
+        if int8:
+            say("reading the calibration pictures")
+            net = calibrate.quantized(net, calibrate.of_pictures(net, options.calibrate), options.max_error, say)
         feeds = timing.placed(net)
         say("measuring the whole net")
         whole = timing.net_times(net, feeds, options.iters, options.backward)
@@ -110,6 +123,8 @@ def main(arguments: list[str]) -> int:
         peers = _peers(net, feeds, options.iters, say) if options.peers else {}
     say.clear()
     report = _report(net, whole, layers, roof, peers) | {"file": str(options.net), "iters": options.iters}
+    if told := calibrate.report_of(net):
+        report["int8"] = told.as_dict()
     print(export.as_json(report)) if options.json else _print(report)
     for path in options.output:
         times = {name: row["seconds"] for row in report["layers"] for name in row["layers"][:1]}
@@ -119,6 +134,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+@rows.unwritten()
 def _peers(net: CompiledNet, feeds: dict[str, Any], iters: int, say: Progress) -> dict[str, Any]:
     """The median seconds of each engine that is there, taken in turn with this net; or why it cannot run."""
     import time
@@ -174,11 +190,14 @@ def _report(
 
     item = torch.empty(0, dtype=net.dtype).element_size()
     rows: list[dict[str, Any]] = []
-    for node, members, taken in zip(net.graph.nodes, groups(net.source, net.graph), layers, strict=True):
+    for node, attribute, members, taken in zip(
+        net.graph.nodes, net.attributes, groups(net.source, net.graph), layers, strict=True
+    ):
         if not taken:
             continue
         seconds = statistics.median(taken)
-        operations, moved = 2 * node.layer.macs(node.bottom_shapes, node.top_shapes), _moved(node) * item
+        size = getattr(net.get_submodule(attribute), "bytes_each", item)
+        operations, moved = 2 * node.layer.macs(node.bottom_shapes, node.top_shapes), _moved(node) * size
         rows.append(
             {
                 "layers": [m.name for m in members],
@@ -194,7 +213,7 @@ def _report(
         "name": net.graph.name,
         "phase": net.graph.phase,
         "device": str(net.device),
-        "dtype": str(net.dtype).removeprefix("torch."),
+        "dtype": calibrate.type_name(net),
         "optimized": net.optimized,
         "whole": _spread(whole),
         "images": totals.images,
@@ -202,6 +221,8 @@ def _report(
         "roof": sum(row["roof"] * row["seconds"] for row in rows if row["roof"]) / statistics.median(whole),
         "ceilings": asdict(roof),
         "memory": _memory(net),
+        "planned_activation_bytes": net.planned_bytes(),
+        "one_program": net.one_program,
         "layers": rows,
         "peers": peers,
     }
@@ -256,11 +277,22 @@ def _print(report: dict[str, Any]) -> None:
             "whole",
             f"{1e3 * whole['median']:.2f} ms (half of the runs: {spread}), {report['images'] / whole['median']:.1f} images/s",
         ),
-        ("layers", f"{1e3 * report['sum_of_layers']:.2f} ms, all added up"),
+        (
+            "layers",
+            f"{1e3 * report['sum_of_layers']:.2f} ms, all added up" + (BY_LAYER if report["one_program"] else ""),
+        ),
         ("machine", f"{roof['operations'] / 1e9:,.0f} GFLOP/s, {roof['bytes'] / 1e9:.1f} GB/s, measured just now"),
         ("roof", f"{100 * report['roof']:.0f} % of what these ceilings allow"),
-        ("memory", f"{report['memory'] / 1e6:,.0f} MB at the peak, of the whole process"),
+        (
+            "memory",
+            f"{report['memory'] / 1e6:,.0f} MB at the peak, of the whole process; "
+            f"{stats.in_bytes(report['planned_activation_bytes'])} at most for activations",
+        ),
     ]
+    if "int8" in report:
+        lines.insert(
+            2, ("int8", f"{100 * report['int8']['share_of_macs']:.4g} % of the MACs; see netcompile --dtype int8")
+        )
     for word, text in lines:
         print(f"{word:<12} {text}")
     ours = report["peers"].get("netcompiler")

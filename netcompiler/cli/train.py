@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NetError, NetWarning
-from . import CLEAR
+from . import CLEAR, dialect_options
 from .run import out_of_memory
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ snapshot and goes on. The exit code is 0 also when a signal stopped the training
 """
 EFFECTS = ("snapshot", "stop", "none")
 LATEST = "latest"
+ON_FAULT = ("stop", "skip")
+FAULT = "at a record or picture that cannot be read: stop (default), or skip it and tell how many in the end"
+CHECKPOINT = (
+    "keep the blobs at the ends of N segments of the net only, and make the others again for the backward pass: less "
+    "memory, more time, the same numbers (without N: the square root of the number of layers)"
+)
 LOG = "add what is told to this file, an event on a line (under torchrun say --log-file: it takes --log for its own)"
 WEIGHTS = "weights to start from: .caffemodel or .caffemodel.h5; several (A,B): the last that has a layer counts"
 
@@ -72,7 +78,11 @@ def parser() -> argparse.ArgumentParser:
         )
     p.add_argument("--log", "--log-file", metavar="FILE.jsonl", help=LOG)
     p.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard into this folder")
+    p.add_argument("--on-fault", choices=ON_FAULT, default="stop", help=FAULT)
+    p.add_argument("--checkpoint", metavar="N", type=int, nargs="?", const=0, help=CHECKPOINT)
+    p.add_argument("--sync-batchnorm", action="store_true", help="BatchNorm looks at the batches of all ranks as one")
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
+    dialect_options(p, unknown=False)
     p.add_argument("-q", "--quiet", action="store_true", help="tell nothing but warnings and faults")
     return p
 
@@ -93,6 +103,8 @@ def main(arguments: list[str]) -> int:
     board = open_board(options.tensorboard) if options.tensorboard and is_first() else None
     if not is_first():
         warnings.simplefilter("ignore", NetWarning)  # rank 0 tells it
+    if "RANK" in os.environ:  # before torch starts: it tells each run of which parameters it did not have to look for
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ..train.log import Log
     from ..train.ranks import Exchange, joined
     from ..train.settings import load_settings
@@ -122,14 +134,16 @@ def main(arguments: list[str]) -> int:
             ranks=ranks.count,
             seed=seed,
             allow_python=options.allow_python,
+            on_fault=options.on_fault,
+            sync_batchnorm=options.sync_batchnorm,
+            checkpoint=options.checkpoint,
+            dialect=options.dialect,
         )
         stack.callback(solver.close)
         if snapshot:
             solver.restore(snapshot)
-        ranks.share(solver.net)
-        exchange = Exchange(ranks, solver.net.parameters(), signals.take)
-        if ranks.count > 1:
-            solver.average_gradients, solver.gather = exchange, ranks.gather
+        exchange = Exchange(ranks, signals.take)
+        exchange.join(solver)
         tellers: list[Callable[[Event], None]] = []
         if ranks.rank == 0 and not options.quiet:
             teller = Teller(solver, ranks.count, options.snapshot, snapshot)
@@ -271,6 +285,8 @@ class Teller:
             for line in event["lines"]:
                 self.say(line)
         elif kind == "done":
+            if event["skipped"]:
+                self.say(passed_over(event["skipped"]))
             self.say(f"{'stopped by a signal' if event['stopped'] else 'done'} after {iteration:,} iterations")
 
     def heading(self, event: Event) -> Iterator[str]:
@@ -347,6 +363,15 @@ class Teller:
         """Take the line back."""
         if self.live:
             print(CLEAR, end="", file=sys.stderr, flush=True)
+
+
+def passed_over(count: int) -> str:
+    """How many unreadable records were skipped.
+
+    >>> passed_over(1), passed_over(1200)
+    ('1 unreadable record was passed over', '1,200 unreadable records were passed over')
+    """
+    return f"{count:,} unreadable record{' was' if count == 1 else 's were'} passed over"
 
 
 def number(value: Any, digits: int = 5) -> str:

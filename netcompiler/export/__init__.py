@@ -46,6 +46,8 @@ def describe(graph: Graph) -> dict[str, Any]:
     return {
         "name": graph.name,
         "phase": graph.phase,
+        "dialect": graph.dialect,
+        "dialect_sign": graph.dialect_sign,
         "inputs": {v.blob: list(v.shape) for v in graph.inputs()},
         "outputs": {v.blob: _shape(v.shape) for v in graph.outputs},
         "layers": layers,
@@ -102,7 +104,8 @@ def _caffemodel(path: Path, job: Job) -> None:
     from ..binary import write_caffemodel
 
     blobs = {n.name: list(n.blobs) for n in job.graph.nodes if n.blobs}
-    write_caffemodel(path, _kept(job), blobs, phase=job.phase, level=job.level, stages=job.stages)
+    state: dict[str, Any] = {"phase": job.phase, "level": job.level, "stages": job.stages}
+    write_caffemodel(path, _kept(job), blobs, **state, dialect=job.graph.dialect)
 
 
 def _kept(job: Job) -> Msg:

@@ -25,8 +25,10 @@ def chosen(node: Node) -> type[LayerModule] | None:
     A module asks at each call whether it can run what it is given, and else does as the layer says: nets move between
     devices, and shapes change.
     """
-    from . import onednn
+    from . import lrn, onednn
 
+    if lrn.FastLRN.takes(node):
+        return lrn.FastLRN
     return onednn.PackedConvolution if onednn.takes(node) else None
 
 

@@ -21,35 +21,53 @@ def takes(node: Node) -> bool:
     return isinstance(layer, Convolution) and layer.axis == 1 and len(layer.kernel) == 2 and len(node.tops) == 1
 
 
+def kernels(node: Node) -> tuple[str, ...]:
+    """The ways in which a node that is taken can run; the first, unless --tune finds another one faster.
+
+    A 1 x 1 convolution is a product of matrices, too; but that cannot add another blob and cut off at 0 in the same walk.
+    """
+    layer = node.layer
+    assert isinstance(layer, Convolution)
+    whole = all(k == s == 1 for k, s in zip(layer.kernel, layer.stride, strict=True)) and not any(layer.pad)
+    return ("convolution", "product") if whole and layer.group == 1 and not layer.summed else ("convolution",)
+
+
 class PackedConvolution(LayerModule):
     """A Convolution that keeps its weights in oneDNN's own order beside Caffe's, once it has run.
 
     Tensors go through it with the channels last in memory. Where oneDNN cannot run (another device or type, a gradient that is
     asked for, torch.export), the layer's own forward does. Weights changed through `.data`, behind torch's back, are not seen.
+
+    kernel: which of `kernels` runs it.
     """
 
     layer: Convolution
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, node: Node, *arguments: Any) -> None:
+        super().__init__(node, *arguments)
         layer = self.layer
+        self.kernel = kernels(node)[0]
         self.geometry = (list(layer.pad), list(layer.stride), list(layer.dilation), layer.group)
         slope = layer.negative_slope
         self.cut = ("leaky_relu", [slope], "") if slope else ("relu" if layer.relu else "none", [], "")
         self.add_and_cut: tuple[Any, ...] = ("add", 1.0, "relu" if layer.relu and not slope else None, [], None)
         self.packed: Tensor | None = None
-        self.packed_of: tuple[int, int] | None = None
+        self.packed_of: tuple[int, int, str] | None = None
         self.fitting: dict[tuple[int, ...], bool] = {}
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = bottoms[0]
-        if torch.compiler.is_compiling() or not self.can_run(x):
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or not self.can_run(x):
             return super().forward(*bottoms)
         x = x.contiguous(memory_format=torch.channels_last)
         weight = self.weights(x)
         bias = self.bias if self.layer.bias_term else None
         ops: Any = torch.ops.mkldnn
         y: Tensor
+        if self.kernel == "product":
+            n, c, h, w = x.shape
+            y = ops._linear_pointwise(x.permute(0, 2, 3, 1).reshape(-1, c), weight, bias, *self.cut)
+            return y.view(n, h, w, -1).permute(0, 3, 1, 2)
         if not self.layer.summed:
             y = ops._convolution_pointwise(x, weight, bias, *self.geometry, *self.cut)
             return y
@@ -64,7 +82,9 @@ class PackedConvolution(LayerModule):
 
     def can_run(self, x: Tensor) -> bool:
         weight = self.weight
-        if x.device.type != "cpu" or weight.dtype not in DTYPES or x.dtype != weight.dtype or x.dim() != 4:
+        if type(x) is not Tensor or x.device.type != "cpu" or x.dtype != weight.dtype or x.dim() != 4:
+            return False
+        if weight.dtype not in DTYPES:
             return False
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
             return False
@@ -79,10 +99,15 @@ class PackedConvolution(LayerModule):
     def weights(self, x: Tensor) -> Tensor:
         """The weights in oneDNN's order, made anew where Caffe's were changed."""
         weight = self.weight
-        state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version, self.kernel)
         packed = self.packed
         if packed is None or self.packed_of != state:
-            packed = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), *self.geometry, list(x.shape))
+            ops: Any = torch.ops.mkldnn
+            if self.kernel == "product":
+                matrix = weight.detach().flatten(1).contiguous()
+                packed = ops._reorder_linear_weight(matrix, x.numel() // max(x.shape[1], 1))
+            else:
+                packed = ops._reorder_convolution_weight(weight.detach(), *self.geometry, list(x.shape))
             self.packed, self.packed_of = packed, state
         return packed
 

@@ -50,6 +50,7 @@ class Layer:
     n_top: ClassVar[tuple[int, int]] = (1, 1)
     is_input: ClassVar[bool] = False  # its tops are fed by the caller
     acts: ClassVar[bool] = False  # it does something beside making its tops
+    remembers: ClassVar[tuple[str, ...]] = ()  # attributes of its module that a forward leaves for the next one
     is_loss: ClassVar[bool] = False  # its first top has loss weight 1 unless the net says otherwise
     anonymous_tops: ClassVar[bool] = False  # tops that the net does not name are added, as losses' are
     no_gradient: ClassVar[tuple[int, ...]] = ()  # bottoms that never take a gradient, such as labels; -1 is the last
@@ -84,6 +85,10 @@ class Layer:
     def misfit_hint(self, count: int) -> str | None:
         """What to do about a weight file that has `count` arrays for this layer, which has another number of blobs."""
         return None
+
+    def loss_weight(self) -> float:
+        """The weight in the loss that the first top has where the net gives none."""
+        return float(self.is_loss)
 
     def macs(self, bottoms: Shapes, tops: Shapes) -> int:
         """Multiply-accumulates of one forward over these shapes."""
@@ -341,6 +346,15 @@ def normalizer(mode: str | float, outer: int, inner: int, kept: Tensor | None) -
     if isinstance(mode, str):
         mode = {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode]
     return max(mode, 1)
+
+
+def check_count(msg: Msg, name: str, allowed: tuple[int, int]) -> None:
+    """Raises: NetError unless a layer has as many bottoms or tops (`name`) as its type takes."""
+    count, (least, most) = len(getattr(msg, name)), allowed
+    if not least <= count <= most:
+        expected = str(least) if least == most else f"at least {least}" if most == ANY else f"{least} to {most}"
+        at = msg.at(name, most if count > most else 0)
+        raise NetError(f"the wrong number of {name}s", at=at, expected=expected, got=count)
 
 
 def not_in_place(msg: Msg) -> None:

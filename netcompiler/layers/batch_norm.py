@@ -90,6 +90,9 @@ class BatchNorm(Layer):
                 )
                 raise NetError("statistics are not learned", at=at, expected="lr_mult: 0", got=p.lr_mult, hint=hint)
         stored = msg.enum("phase") == "TEST"
+        if q.update_global_stats and not stored:
+            what = "update_global_stats, DeepLab's, is not supported in TRAIN"
+            raise NetError(what, at=q.at("update_global_stats"), expected="false, or a net for TEST")
         if nvcaffes:
             q.has("use_global_stats")  # looked at, and without effect
             scaled = q.scale_bias or q.has("scale_filler") or q.has("bias_filler")
@@ -184,8 +187,9 @@ class BatchNorm(Layer):
             y = F.batch_norm(x, m.mean.to(exact) * share, m.variance.to(exact) * share, weight, bias, eps=self.eps)
         else:
             y, mean, variance = self.by_batch(x, weight, bias, exact)
-            with torch.no_grad():
-                self.store(m, mean, variance)
+            if not m.again:
+                with torch.no_grad():
+                    self.store(m, mean, variance)
         return F.relu(y) if self.relu else y
 
     def by_batch(

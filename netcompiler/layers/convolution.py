@@ -73,7 +73,7 @@ class Filtering(Layer):
             spatial(p, "kernel_size", rank, least=1),
             spatial(p, "stride", rank, 1, least=1),
             spatial(p, "pad", rank, 0),
-            spatial(p, "dilation", rank, 1, least=1),
+            spatial(p, _dilation(p), rank, 1, least=1),
             p.group,
             first,
             p.bias_term,
@@ -149,6 +149,7 @@ class Convolution(Filtering):
     Axes before `axis` are batch; the bottoms share the filters and have one shape.
     blobs: weight num_output x C/group x KH x KW;  bias num_output (none when bias_term is false).
     MACs: N H' W' num_output (C/group) KH KW per bottom; bias not counted.
+    hole (DeepLab's first version) and filter_stride (ParseNet) are dilation.
     Intel Caffe's fusions: with relu, y + (negative_slope - 1) min(y, 0) in place of y; with fusion_type SUM_FUSION and
     two bottoms, the second, which has the top's shape, is added to the one top, before the ReLU. Gradients are the true
     ones. (Intel Caffe leaves the ReLU's to a layer that follows.)
@@ -211,6 +212,20 @@ class Convolution(Filtering):
     def filtered(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         images = grown(images, self.kernel, self.pad, self.dilation)
         return _convolve(images, weight, bias, self.stride, self.pad, self.dilation, self.group)
+
+
+def _dilation(p: Msg) -> str:
+    """The name of the field that tells the dilation: DeepLab's first version says hole, ParseNet filter_stride.
+
+    Raises: NetError where two of them are given.
+    """
+    known = p.raw.DESCRIPTOR.fields_by_name
+    sides = {name: (name, f"{name}_h", f"{name}_w") for name in ("dilation", "hole", "filter_stride")}
+    given = [name for name, fields in sides.items() if any(f in known and p.has(f) for f in fields)]
+    if len(given) > 1:
+        at = p.at(next(f for f in sides[given[1]] if f in known and p.has(f)))
+        raise NetError(f"{given[0]} and {given[1]} are both given", at=at, hint="keep one of the two")
+    return given[0] if given else "dilation"
 
 
 def _convolve(

@@ -20,13 +20,16 @@ class Dropout(Layer):
     """TRAIN: each element becomes 0 with probability dropout_ratio, else x / (1 - dropout_ratio). TEST: y = x.
 
     The top has the bottom's shape. The phase is the layer's own, as the net was built; the random numbers are torch's.
-    Source: Caffe, src/caffe/layers/dropout_layer.cpp.
+    scale_train false (Fast R-CNN's fork): TRAIN else x, TEST y = x (1 - dropout_ratio).
+    sample_weights_test (SegNet's): TEST is as TRAIN, so that several forwards tell how sure the net is.
+    Source: Caffe, src/caffe/layers/dropout_layer.cpp; the same of caffe-fast-rcnn.
     """
 
     ignored = frozenset({"engine", "random_seed"})
 
     dropout_ratio: float = 0.5
     train: bool = False
+    scale_train: bool = True
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
@@ -34,13 +37,14 @@ class Dropout(Layer):
         if not 0 <= ratio < 1:
             at = msg.dropout_param.at("dropout_ratio")
             raise NetError("dropout_ratio is out of range", at=at, expected="0 <= dropout_ratio < 1", got=f"{ratio:g}")
-        return cls(ratio, msg.enum("phase") == "TRAIN")
+        p = msg.dropout_param
+        return cls(ratio, p.sample_weights_test or msg.enum("phase") == "TRAIN", p.scale_train)
 
     def tops(self, bottoms: Shapes) -> Shapes:
         return bottoms
 
     def is_identity(self) -> bool:
-        return not self.train
+        return not self.train and self.scale_train
 
     def brief(self) -> str:
         return f"{self.dropout_ratio:.4g}"
@@ -48,4 +52,5 @@ class Dropout(Layer):
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch.nn.functional as F
 
-        return F.dropout(bottoms[0], self.dropout_ratio) if self.train else bottoms[0]
+        x = F.dropout(bottoms[0], self.dropout_ratio) if self.train else bottoms[0]
+        return x if self.scale_train else x * (1 - self.dropout_ratio)

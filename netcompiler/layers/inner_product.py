@@ -11,10 +11,12 @@ from ..fillers import Filler
 from ..graph import Shapes
 from ..text import Msg
 from ..windows import Windows
-from .base import BlobSpec, Layer, at_least, axis, layer, whole_from
+from .base import BlobSpec, Layer, at_least, axis, layer, traced, whole_from
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ROW_EPS = 1e-6
 
 
 @layer("InnerProduct")
@@ -25,7 +27,9 @@ class InnerProduct(Layer):
     bottom: N x C x H x W      top: N x num_output  (for axis 1; the axes from `axis` on become one)
     blobs: weight num_output x CHW, with transpose CHW x num_output;  bias num_output (none when bias_term is false).
     MACs: N num_output CHW; bias not counted.
-    Source: Caffe, src/caffe/layers/inner_product_layer.cpp.
+    normalize (happynear): each forward divides the weight's rows, as they lie in memory, by sqrt(sum w^2 + 1e-6), where it
+    is kept; the gradient is that of the product with what comes out.
+    Source: Caffe, src/caffe/layers/inner_product_layer.cpp; the same of happynear/caffe-windows.
     """
 
     category = "dense"
@@ -37,6 +41,7 @@ class InnerProduct(Layer):
     transpose: bool = False
     weight_filler: Filler = Filler()
     bias_filler: Filler = Filler()
+    normalize: bool = False
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
@@ -45,7 +50,7 @@ class InnerProduct(Layer):
             raise NetError("num_output must be positive", at=p.at("num_output"), got=p.num_output)
         first = axis(p, "axis", len(bottoms[0]))
         fillers = Filler.read(p.weight_filler), Filler.read(p.bias_filler)
-        return cls(p.num_output, first, p.bias_term, p.transpose, *fillers)
+        return cls(p.num_output, first, p.bias_term, p.transpose, *fillers, p.normalize)
 
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(self.axis + 1, bottoms)
@@ -71,5 +76,21 @@ class InnerProduct(Layer):
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch.nn.functional as F
 
-        weight = m.weight.t() if self.transpose else m.weight
+        weight = unit_rows(m, m.weight, self.num_output) if self.normalize else m.weight
+        weight = weight.t() if self.transpose else weight
         return F.linear(bottoms[0].flatten(self.axis), weight, m.bias if self.bias_term else None)
+
+
+def unit_rows(m: Any, weight: Tensor, count: int) -> Tensor:
+    """A weight whose `count` rows, as they lie in memory, are scaled to length 1 where it is kept.
+
+    The gradient is that of what comes out. While the graph is traced, nothing is kept.
+    """
+    import torch
+
+    with torch.no_grad():
+        rows = weight.reshape(count, -1)
+        scaled = (rows / (rows.square().sum(1, keepdim=True) + ROW_EPS).sqrt()).reshape(weight.shape)
+        if not (traced(weight) or m.again):
+            weight.copy_(scaled)
+    return weight + (scaled - weight).detach()

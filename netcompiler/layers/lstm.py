@@ -38,6 +38,7 @@ class Recurrent(Layer):
     n_bottom = (2, 5)
     n_top = (1, 3)
     no_gradient = (1,)
+    remembers = ("state",)
     counted = True
     ignored = frozenset({"engine", "debug_info"})
     states: ClassVar[tuple[str, ...]]

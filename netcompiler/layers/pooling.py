@@ -30,7 +30,8 @@ class Pooling(Layer):
     is the true one.
     Quirk: without padding and with stride > kernel a window can lie wholly outside the image. Its top is Caffe's, -FLT_MAX
     with place -1 for MAX and 0 / 0 or -0 for AVE; Caffe's CPU then writes its gradient out of bounds, here there is none.
-    Fork fields: torch_pooling (NVCaffe) is round_mode FLOOR; avg_include_pad (Intel Caffe).
+    Fork fields: torch_pooling (NVCaffe) and ceil_mode false (OpenVINO, Cascade R-CNN) are round_mode FLOOR;
+    avg_include_pad (Intel Caffe); dilation (greentea), of MAX: kernel counts d (kernel - 1) + 1, of which every d-th is read.
     Source: Caffe, src/caffe/layers/pooling_layer.cpp, pooling_layer.cu.
     """
 
@@ -46,6 +47,7 @@ class Pooling(Layer):
     avg_include_pad: bool = True
     mask: bool = False
     train: bool = False
+    dilation: Shape = (1, 1)
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
@@ -64,11 +66,15 @@ class Pooling(Layer):
             spatial(p, "stride", 2, 1, least=1),
             spatial(p, "pad", 2, 0),
             whole,
-            "FLOOR" if p.torch_pooling else p.enum("round_mode"),
+            "FLOOR" if not p.ceil_mode or p.torch_pooling else p.enum("round_mode"),
             p.avg_include_pad or pool != "AVE",
             len(msg.top) > 1,
             msg.enum("phase") == "TRAIN" and pool == "STOCHASTIC",
+            spatial(p, "dilation", 2, 1, least=1),
         )
+        if found.dilation != (1, 1) and (pool != "MAX" or whole):
+            what = "global_pooling takes no dilation" if whole else f"{pool} pooling takes no dilation"
+            raise NetError(what, at=p.at("dilation"), expected="dilation 1")
         if whole and (found.stride != (1, 1) or found.pad != (0, 0)):
             name = "pad" if found.stride == (1, 1) else "stride"
             raise NetError("global_pooling takes no stride and no padding", at=name, expected="stride 1 and pad 0")
@@ -93,7 +99,7 @@ class Pooling(Layer):
                         "the padding must be smaller than the kernel", at="pad", expected=f"below {k}", got=p
                     )
         found = []
-        for size, k, s, p in zip(image, self.kernel, self.stride, self.pad, strict=True):
+        for size, k, s, p in zip(image, self.extent(), self.stride, self.pad, strict=True):
             space = size + 2 * p - k
             count = (-(-space // s) if self.round_mode == "CEIL" else space // s) + 1
             if any(self.pad) and (count - 1) * s >= size + p:
@@ -108,13 +114,17 @@ class Pooling(Layer):
             found.append(count)
         return tuple(found)
 
+    def extent(self) -> Shape:
+        """What a window reaches over, with the pixels that dilation leaves out."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=False))
+
     def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
         if self.global_pooling:
             return None
-        return tuple(map(Window.sliding, self.kernel, self.stride, self.pad))
+        return tuple(map(Window.sliding, self.kernel, self.stride, self.pad, self.dilation))
 
     def brief(self) -> str:
-        sides = ["global"] if self.global_pooling else window_words(self.kernel, self.stride, self.pad)
+        sides = ["global"] if self.global_pooling else window_words(self.kernel, self.stride, self.pad, self.dilation)
         return ", ".join([self.pool, *sides, *(["floor"] if self.round_mode == "FLOOR" else [])])
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -132,7 +142,7 @@ class Pooling(Layer):
         if self.global_pooling:
             return F.adaptive_max_pool2d(x, 1)
         if self.as_torch(x.shape[2:]):
-            return F.max_pool2d(x, self.kernel, self.stride, self.pad, ceil_mode=self.round_mode == "CEIL")
+            return F.max_pool2d(x, self.kernel, self.stride, self.pad, self.dilation, self.round_mode == "CEIL")
         return self.places(x)[0]
 
     def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +156,7 @@ class Pooling(Layer):
             return top, at.to(exact)
         left, right, above, below = self.padding(x.shape[2:])
         padded = F.pad(x, (left, right, above, below), value=-torch.inf)
-        top, at = F.max_pool2d(padded, self.kernel, self.stride, return_indices=True)
+        top, at = F.max_pool2d(padded, self.kernel, self.stride, dilation=self.dilation, return_indices=True)
         width = left + x.shape[3] + right
         place = (at // width - above) * x.shape[3] + at % width - left
         lowest = max(torch.finfo(torch.float32).min, torch.finfo(x.dtype).min)  # of a window wholly outside
@@ -203,6 +213,6 @@ class Pooling(Layer):
         """Left, right, top, bottom: what makes the image hold each window in full."""
         after = [
             max((count - 1) * s + k - size - p, 0)
-            for count, size, k, s, p in zip(self.sizes(image), image, self.kernel, self.stride, self.pad, strict=True)
+            for count, size, k, s, p in zip(self.sizes(image), image, self.extent(), self.stride, self.pad, strict=True)
         ]
         return self.pad[1], after[1], self.pad[0], after[0]

@@ -151,14 +151,26 @@ def told(e: BaseException) -> str:
     return f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
 
 
+def _folders(at: Span | None) -> list[str]:
+    """Where a Python layer's module is looked for first: beside the net, and in the working directory."""
+    here = Path(at.file).parent if at is not None and Path(at.file).is_file() else None
+    folders = [str(here.resolve())] if here is not None else []
+    return folders + [folder for folder in (os.getcwd(),) if folder not in folders]
+
+
+def is_found(module: str, at: Span | None) -> bool:
+    """Whether there is a module of the name, or a package that may hold it. Runs no code."""
+    root = module.partition(".")[0]
+    with _path(_folders(at)):
+        return root in sys.modules or importlib.util.find_spec(root) is not None
+
+
 def find_class(module: str, name: str, at: Span | None) -> type:
     """The class that a Python layer names. Runs the module's code.
 
     Raises: NetError where it cannot be imported, and where it has no such layer class.
     """
-    here = Path(at.file).parent if at is not None and Path(at.file).is_file() else None
-    folders = [str(here.resolve())] if here is not None else []
-    folders += [folder for folder in (os.getcwd(),) if folder not in folders]
+    folders = _folders(at)
     importlib.invalidate_caches()
     _check_loaded(module.partition(".")[0], folders)
     with _path(folders), _caffe():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,13 +20,62 @@ from ..fillers import Filler
 from ..graph import Array, Shape, Shapes
 from ..text import Msg
 from ..windows import Windows
-from .base import ANY, BlobSpec, InputLayer, Layer, layer
-from .pycaffe import Blob, BlobList, PythonLayer, find_class, told
+from .base import ANY, BlobSpec, InputLayer, Layer, check_count, layer
+from .pycaffe import Blob, BlobList, PythonLayer, find_class, is_found, told
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _allowed: ContextVar[bool] = ContextVar("allow_python", default=False)
+_natives: dict[tuple[str, str], type[Layer]] = {}  # by module and class: the layer that does the same
+N = TypeVar("N", bound=type[Layer])
+
+
+def native(*names: tuple[str, str]) -> Callable[[N], N]:
+    """Register a class as what Python layers of these modules and classes compute, so that no code of a net need run.
+
+    Its `read` finds the settings in `python_param.param_str`: see `settings_of`. Where Python layers are allowed and the
+    module is there, its code runs all the same.
+    """
+
+    def register(cls: N) -> N:
+        cls.kind = "Python"
+        _natives.update(dict.fromkeys(names, cls))
+        return cls
+
+    return register
+
+
+def settings_of(msg: Msg, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a Python layer's param_str, a YAML mapping of plain values, over those `known` with their defaults.
+
+    `known` holds a type in place of a default where a setting must be given.
+    Raises: NetError for text that is no such mapping, for settings that are not known, and for missing ones.
+    """
+    p = msg.python_param
+    text = re.sub(r"!!python/\w+", "", str(p.param_str)).strip()
+    pairs = text[1:-1] if text.startswith("{") and text.endswith("}") else re.sub(r"\s*\n\s*", ", ", text)
+    pairs = re.sub(r"([{,]\s*|^)([A-Za-z_]\w*)\s*:", r"\1'\2':", pairs)  # keys without quotes
+    try:
+        given = ast.literal_eval("{" + pairs + "}")
+    except (ValueError, SyntaxError) as e:
+        got = f"{text!r:.80}"
+        raise NetError("param_str cannot be read", at="param_str", expected="'name': value", got=got) from e
+    for name in given:
+        if name not in known:
+            expected = ", ".join(known)
+            raise NetError(f'unknown setting "{name}" in param_str', at="param_str", expected=expected, got=name)
+    found = {**known, **given}
+    for name, value in found.items():
+        if isinstance(value, type):
+            raise NetError(f"{name} is missing in param_str", at="param_str" if text else "python_param")
+        wanted = known[name] if isinstance(known[name], type) else type(known[name])
+        if wanted is tuple and isinstance(value, list):
+            found[name] = value = tuple(value)
+        if isinstance(value, bool) or not isinstance(value, wanted) or (wanted is int and value < 0):
+            got = f"{value!r:.40}"
+            raise NetError(f"{name} in param_str has a wrong value", at="param_str", expected=wanted.__name__, got=got)
+    return found
 
 
 @contextmanager
@@ -151,7 +202,8 @@ class Python(Layer):
     The code is a stranger's until you say otherwise: a net with a Python layer is refused, and nothing of it imported,
     unless it is built with allow_python. Then the module is looked for beside the prototxt, in the working directory,
     and as Python finds modules (PYTHONPATH). Where there is no pycaffe, `import caffe` in it finds a stand-in with
-    Layer (PythonLayer), TRAIN and TEST. One object of the class serves the built graph and every net compiled from it.
+    Layer (PythonLayer), TRAIN and TEST. Some classes that many nets name are built in and need no permission, such as
+    those of py-faster-rcnn; see `native`. One object of the class serves the built graph and every net compiled from it.
     A layer without bottoms and blobs is an input: the caller may feed its tops, and the code runs for the others.
     Its values are numpy's: it runs on the CPU, and cannot be traced or exported.
     Source: Caffe, include/caffe/layers/python_layer.hpp, python/caffe/_caffe.cpp.
@@ -170,6 +222,11 @@ class Python(Layer):
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Any:
         p = msg.python_param
+        same = _natives.get((p.module, p.layer))
+        if same is not None and not (_allowed.get() and is_found(p.module, msg.at())):
+            check_count(msg, "bottom", same.n_bottom)
+            check_count(msg, "top", same.n_top)
+            return same.read(msg, bottoms)
         if not _allowed.get():
             what, got = "a Python layer runs code named by the net", f"{p.layer} of the module {p.module}"
             raise NetError(what, at="python_param", got=got, hint="allow it with allow_python=True (--allow-python)")

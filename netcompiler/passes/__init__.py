@@ -9,6 +9,7 @@ from .drop_identities import drop_identities
 from .drop_unread import drop_unread
 from .fold_batchnorm import fold_batchnorm, fold_into_next
 from .fuse_convolution import fuse_relu, fuse_sum
+from .merge_siblings import merge_siblings
 
 Pass = Callable[[Graph], Graph]
 
@@ -20,6 +21,7 @@ PIPELINE: tuple[Pass, ...] = (
     fuse_sum,  # before fuse_relu: a convolution adds, then cuts off
     fuse_relu,
 )
+WITH_SIBLINGS = (*PIPELINE, merge_siblings)  # last, as only convolutions with the same ReLU merge; for --tune to choose
 
 
 def run(graph: Graph, pipeline: Iterable[Pass] = PIPELINE) -> Graph:

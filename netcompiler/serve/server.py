@@ -25,7 +25,7 @@ from .. import __version__, zoo
 from ..drawing.page import ASSETS, page
 from ..errors import NetError
 from ..graph import Shape
-from ..text import Msg, format_message
+from ..text import format_message
 from .analysis import Analyst, State, analyse
 from .folder import MAX_BYTES, Changed, Content, Folder, Forbidden, Missing
 from .vocabulary import vocabulary
@@ -104,7 +104,7 @@ class Editor(ThreadingHTTPServer):
             "only": self.folder.only,
             "files": names,
             "more": more,
-            "presets": list(_presets()),
+            "presets": _presets(),
             "state": {
                 "phase": self.state.phase,
                 "level": self.state.level,
@@ -135,7 +135,7 @@ class Editor(ThreadingHTTPServer):
         name = ask.text("name")
         if name not in _presets():
             raise Missing("there is no such preset", at=name)
-        return {"text": format_message(_presets()[name])}
+        return {"text": format_message(zoo.files()[name])}
 
     def analyse(self, ask: _Values) -> dict[str, Any] | bytes:
         """Problems and net; without the net where the page has it already."""
@@ -193,9 +193,9 @@ def _shape(dims: Any) -> Shape:
 
 
 @cache
-def _presets() -> dict[str, Msg]:
+def _presets() -> list[str]:
     """The nets of the zoo, by file name."""
-    return {name: msg for name, msg in zoo.files().items() if not name.endswith("-solver.prototxt")}
+    return [name for name in zoo.files() if not name.endswith("-solver.prototxt")]
 
 
 def _content(content: Content) -> dict[str, Any]:

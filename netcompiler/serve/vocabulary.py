@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from .. import fillers, schema, upgrade
-from ..errors import NetError
+from ..errors import NetError, NetWarning
 from ..layers import Layer, registry
 from ..layers.base import ANY
+from ..prototxt import OF_FORKS
 from ..text import Msg
 
 _WORDS = {
@@ -52,6 +54,8 @@ def _message(descriptor: Any, found: dict[str, Any]) -> None:
         return
     found[name] = {}
     for field in descriptor.fields:
+        if field.number == OF_FORKS:  # set while a net is built
+            continue
         found[name][field.name] = _field(field)
         if field.message_type is not None:
             _message(field.message_type, found)
@@ -114,10 +118,12 @@ def _needs(cls: type[Layer]) -> bool:
         return True
     least = cls.n_bottom[0]
     msg = Msg(schema.LayerParameter(name="x", type=cls.kind, bottom=["b"] * least, top=["t"] * cls.n_top[0], phase=1))
-    try:
-        cls.read(msg, ((2, 3, 11, 13),) * least)
-    except NetError:
-        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NetWarning)
+        try:
+            cls.read(msg, ((2, 3, 11, 13),) * least)
+        except NetError:
+            return True
     return False
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +64,52 @@ def share(net: CompiledNet, source: CompiledNet) -> None:
                 module.borrowed[name] = owner, their_name, module.held(name)[1]
             else:
                 module.borrow(name, owner, their_name)
+
+
+def remembered(net: CompiledNet) -> dict[str, dict[str, Any]]:
+    """What layers keep from one forward for the next, such as the state of an LSTM, by attribute and as JSON can hold it."""
+    found: dict[str, dict[str, Any]] = {}
+    for node, attribute in zip(net.graph.nodes, net.attributes, strict=True):
+        held = getattr(net, attribute).__dict__
+        for name in node.layer.remembers:
+            if held.get(name) is not None:
+                found.setdefault(attribute, {})[name] = _packed(held[name])
+    return found
+
+
+def remind(net: CompiledNet, held: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give layers back what `remembered` told; what it does not tell is forgotten. Raises: ValueError for anything else."""
+    for node, attribute in zip(net.graph.nodes, net.attributes, strict=True):
+        module, ours = getattr(net, attribute), held.get(attribute, {})
+        for name in node.layer.remembers:
+            if name in ours:
+                setattr(module, name, _unpacked(ours[name], net.device))
+            else:
+                module.__dict__.pop(name, None)
+
+
+def _packed(value: Any) -> Any:
+    """A number, a tensor, or a tuple of such."""
+    if isinstance(value, tuple):
+        return [_packed(part) for part in value]
+    if not isinstance(value, Tensor):
+        return value
+    array = value.detach().cpu()
+    kind = str(array.dtype).removeprefix("torch.")
+    raw = array.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return {"type": kind, "shape": list(array.shape), "values": base64.b64encode(raw).decode()}
+
+
+def _unpacked(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list):
+        return tuple(_unpacked(part, device) for part in value)
+    if not isinstance(value, Mapping):
+        return int(value)
+    kind = getattr(torch, value["type"], None)
+    if not isinstance(kind, torch.dtype):
+        raise ValueError(f"no type {value['type']}")
+    raw = np.frombuffer(base64.b64decode(value["values"], validate=True), np.uint8).copy()
+    return torch.from_numpy(raw).view(kind).reshape(value["shape"]).to(device)
 
 
 def output_names(net: CompiledNet) -> list[str]:

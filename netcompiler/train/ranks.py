@@ -1,29 +1,33 @@
 """Training on many devices at once, started by torchrun: each rank reads its share, and all take the same steps.
 
 As with Caffe's many GPUs: batch_size is each rank's own, gradients are summed over the ranks and divided by their number,
-BatchNorm looks at its own rank's batch, and rank 0 tests, tells and writes.
+BatchNorm looks at its own rank's batch unless told otherwise, and rank 0 tests, tells and writes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import NetError
+
+if TYPE_CHECKING:
+    from .solver import Solver
 
 T = TypeVar("T")
 # For what a rank waits at most. The others wait while rank 0 tests; one that is lost is noticed at once, by its connection.
 PATIENCE = timedelta(hours=24)
 MEETING = timedelta(minutes=15)  # for how long the first ranks wait for the last
-BUCKET = 1 << 23  # values that travel together
+LOST = ("gloo", "NCCL", "Connection", "connection")  # one of these is in what torch says then
 REQUESTS = (None, "snapshot", "stop")  # a later one counts where ranks ask for different things
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # that torchrun sets
 
@@ -63,6 +67,10 @@ class Ranks:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return REQUESTS[int(tensor.item())]
 
+    def together(self) -> AbstractContextManager[None]:
+        """Stands around a pass of the net, in which ranks talk. Raises: NetError where one of them is gone."""
+        return _together(self, beside=True)
+
     def share(self, net: nn.Module) -> None:
         """Give every rank the weights and the statistics of rank 0."""
         if self.count == 1:
@@ -74,62 +82,22 @@ class Ranks:
                     dist.broadcast(whole, 0)
                     tensor.copy_(whole)
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by the mean of all ranks'. Small types are summed in float32.
-
-        Every rank gives tensors of the same shapes in the same order.
-        """
-        if self.count == 1 or not tensors:
-            return
-        with _together(self), torch.no_grad():
-            sent = []
-            for bucket in _buckets(tensors):
-                wide = torch.float64 if bucket[0].dtype == torch.float64 else torch.float32
-                flat = torch.cat([t.reshape(-1).to(wide) for t in bucket])
-                sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-            for bucket, flat, work in sent:
-                work.wait()
-                flat.div_(self.count)
-                start = 0
-                for tensor in bucket:
-                    tensor.copy_(flat[start : start + tensor.numel()].view(tensor.shape))
-                    start += tensor.numel()
-
-    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each gradient by the mean of all ranks'; where a rank has none, it counts as 0."""
-        if self.count == 1:
-            return
-        learned = [p for p in parameters if p.requires_grad]
-        for p in learned:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        self.average([p.grad for p in learned if p.grad is not None])
-
     @property
     def _where(self) -> torch.device:
         return torch.device(self.device or "cpu")
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in order, in groups of one type that are not too large."""
-    bucket: list[Tensor] = []
-    for tensor in tensors:
-        full = sum(t.numel() for t in bucket) + tensor.numel() > BUCKET
-        if bucket and (full or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket = []
-        bucket.append(tensor)
-    if bucket:
-        yield bucket
-
-
 @contextmanager
-def _together(ranks: Ranks) -> Iterator[None]:
-    """Turn torch's words for a rank that is gone into a NetError."""
+def _together(ranks: Ranks, beside: bool = False) -> Iterator[None]:
+    """Turn torch's words for a rank that is gone into a NetError.
+
+    beside: other things are done there, too, whose faults stay what they are.
+    """
     try:
         yield
-    except RuntimeError as e:  # dist.DistError is one, too
-        if "out of memory" in str(e):
+    except RuntimeError as e:
+        known = isinstance(e, dist.DistError) or any(word in str(e) for word in LOST)
+        if "out of memory" in str(e) or (beside and not known):
             raise
         hint = "the last snapshot is whole: go on from it with --snapshot latest"
         got = f"{str(e).splitlines()[0]:.160}"
@@ -222,19 +190,27 @@ def _own_device(device: str | None, local: int) -> str:
 class Exchange:
     """What ranks tell each other in an iteration: their gradients, and whether one of them is asked to stop.
 
-    To be called between backward and update. `request` is then what all ranks are to do after the iteration.
+    After `join` a solver averages gradients by DistributedDataParallel. `request` is then what all ranks are to do after
+    an iteration.
     asked: what this rank is asked for, by a signal say: "stop", "snapshot" or None; asking takes the question back.
     """
 
-    def __init__(self, ranks: Ranks, parameters: Iterable[Tensor], asked: Callable[[], str | None]) -> None:
-        self.ranks, self.parameters, self.asked = ranks, list(parameters), asked
+    def __init__(self, ranks: Ranks, asked: Callable[[], str | None]) -> None:
+        self.ranks, self.asked = ranks, asked
         self._request: str | None = None
 
-    def __call__(self) -> None:
-        """Average the gradients, and agree on what to do next."""
-        self.ranks.average_gradients(self.parameters)
-        if self.ranks.count > 1:
-            self._request = self.ranks.agree(self.asked())
+    def join(self, solver: Solver) -> None:
+        """Let a solver take its steps together with the other ranks'."""
+        if self.ranks.count == 1:
+            return
+        self.ranks.share(solver.net)
+        if any(p.requires_grad for p in solver.net.parameters()):
+            solver.forward = averaging(solver.forward)
+        solver.before_update, solver.gather, solver.together = self.agree, self.ranks.gather, self.ranks.together
+
+    def agree(self) -> None:
+        """Agree on what to do after this iteration."""
+        self._request = self.ranks.agree(self.asked())
 
     def request(self) -> str | None:
         """What is to be done now, once."""
@@ -242,3 +218,17 @@ class Exchange:
             return self.asked()
         request, self._request = self._request, None
         return request
+
+
+def averaging(module: nn.Module) -> nn.Module:
+    """A module whose backward pass makes each gradient the mean of all ranks', while it is still on its way.
+
+    A parameter that gets none on one rank counts as 0 there. Statistics stay each rank's own.
+    """
+    from torch.nn.parallel import DistributedDataParallel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for broadcast_buffers
+        return DistributedDataParallel(
+            module, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True, init_sync=False
+        )

@@ -34,6 +34,7 @@ class CaffeOptimizer(Optimizer):
 
     kept: ClassVar[tuple[str, ...]] = ("history",)  # what the rule keeps of each parameter, in a snapshot's order
     adaptive: ClassVar[bool] = True  # whether it keeps something also where the rate is 0
+    updates: dict[Tensor, Tensor] | None = None  # where it is a dict, what was last taken off each parameter
 
     def __init__(
         self,
@@ -76,10 +77,14 @@ class CaffeOptimizer(Optimizer):
             idle = not learns and not (self.adaptive and decay)
             params = [p for p in group["params"] if not idle or self.state.get(p)]
             for part in self._parts(params):
-                if not (learns and self.fused(group, part, scale, decay, rate)):
+                if learns and self.fused(group, part, scale, decay, rate):
+                    updates = self._kept(part)[0]
+                else:
                     updates = self.update(group, self._gradients(part, scale, decay), rate, self._kept(part))
                     if learns or not self.adaptive:
                         torch._foreach_sub_(part, updates)
+                if self.updates is not None and learns:
+                    self.updates.update((p, u.clone()) for p, u in zip(part, updates, strict=True))
             group["iteration"] += 1
         return loss
 
@@ -94,7 +99,7 @@ class CaffeOptimizer(Optimizer):
         if self.clip_gradients < 0 or not grads:
             return 1.0
         norms = torch.stack([n.to(grads[0].device) for n in torch._foreach_norm(grads)])
-        norm = float(torch.linalg.vector_norm(norms.float()))
+        norm = float(torch.linalg.vector_norm(norms.double()))
         return self.clip_gradients / norm if norm > self.clip_gradients else 1.0
 
     def _gradients(self, params: Tensors, scale: float, decay: float) -> Tensors:

@@ -32,9 +32,6 @@ _OF_RULES = {  # fields that only some rules look at
 }
 _NETS = ("net", "net_param", "train_net", "train_net_param")
 _WITHOUT_EFFECT = ("layer_wise_reduce",)  # on the numbers
-_REFUSED = {  # Caffe's own fields that are not supported, and what to do
-    "snapshot_diff": "gradients are not stored: remove the field",
-}
 LARGEST = (1 << 31) - 1
 
 
@@ -100,6 +97,7 @@ class Settings:
     snapshot_prefix: str = ""
     snapshot_format: str = "BINARYPROTO"
     snapshot_after_train: bool = True
+    snapshot_diff: bool = False
     random_seed: int = -1
     solver_mode: str = ""  # CPU or GPU where the file says so
     device_id: int = 0
@@ -211,6 +209,7 @@ class _Reader:
             "snapshot_prefix": _prefix(m.snapshot_prefix, file),
             "snapshot_format": m.enum("snapshot_format"),
             "snapshot_after_train": m.snapshot_after_train,
+            "snapshot_diff": m.snapshot_diff,
             "random_seed": self.number("random_seed", -1),
             "solver_mode": m.enum("solver_mode") if m.has("solver_mode") else "",
             "device_id": self.number("device_id", 0),
@@ -298,14 +297,14 @@ class _Reader:
         return tuple(self.source("TEST", field, i, state) for (field, i), state in zip(places, each, strict=True))
 
     def check_unread(self) -> None:
-        """Every field that nobody looked at: forks' own, and Caffe's that are not supported."""
+        """Every field that nobody looked at: forks' own."""
         for field, value in self.msg.raw.ListFields():
             name = field.name
             if name in self.msg.read or name in _WITHOUT_EFFECT:
                 continue
             if not schema.is_repeated(field) and value == field.default_value:  # which changes nothing
                 continue
-            hint = _REFUSED.get(name, "it is a fork's field; remove it if it is not needed")
+            hint = "it is a fork's field; remove it if it is not needed"
             self.fault(f"{name} is not supported here", name, hint=hint)
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..binary import write_h5
 from ..binary.state import SolverState, read_state, write_state
 from ..errors import NetError, NetWarning
 from ..files import atomic
@@ -68,11 +67,6 @@ def write(
     told = {"version": VERSION, "iter": state.iteration, "crc32": _sums(names.model, names.state), **rest}
     with atomic(names.sidecar) as file:
         file.write(json.dumps(told, indent=1).encode())
-
-
-def write_model_h5(path: Path, blobs: Blobs) -> None:
-    """The weights as Caffe's HDF5."""
-    write_h5(path, blobs)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[SolverState, Path | None, dict[str, Any] | None]:

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..binary import write_caffemodel
+from .. import rows
+from ..binary import write_caffemodel, write_h5
 from ..binary.state import SolverState
 from ..builder import build
 from ..data.feeds import open_feeds
@@ -26,10 +27,11 @@ from ..module import DTYPES, CompiledNet, compile
 from ..text import Msg
 from ..weights import bind, read_weights
 from . import snapshot as snapshots
+from .checkpoint import Checkpointed
 from .debug import Watch
 from .draws import Draws
-from .fuse import fuse
-from .nets import images, learned_groups, loss_weights, output_names, placed, plain, share
+from .fuse import fuse, synchronise
+from .nets import images, learned_groups, loss_weights, output_names, placed, plain, remembered, remind, share
 from .policies import rate, steps
 from .rules import optimizer
 from .settings import NetSource, Settings, load_settings
@@ -62,6 +64,21 @@ class _Built:
     net: CompiledNet
 
 
+class Pass(nn.Module):
+    """One pass of a train net: a batch -> its loss, and the outputs without what led to them.
+
+    run: what runs the net; itself, or in segments.
+    """
+
+    def __init__(self, net: CompiledNet, run: Callable[..., dict[str, Tensor]]) -> None:
+        super().__init__()
+        self.net, self.run = net, run
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs = self.run(**batch)
+        return self.net.loss(outputs), {name: top.detach() for name, top in outputs.items()}
+
+
 class Solver:
     """Trains a net as Caffe does.
 
@@ -72,12 +89,18 @@ class Solver:
     feeds, test_feeds: in place of the nets' data layers.  rank, ranks: which part of the data this process reads.
     seed: in place of random_seed.  allow_python: run the code that Python layers name.
     channels_last: keep 4-D blobs in the memory order N H W C, which many GPUs convolve faster; the numbers are the same.
+    on_fault: "stop" at a record or a picture that cannot be read, or "skip" it.
+    sync_batchnorm: BatchNorm looks at the batches of all ranks as one.
+    checkpoint: keep the blobs at the ends of so many segments of the net only, and make the others again for the backward
+    pass: less memory for more time, the numbers are the same. 0: the square root of the number of layers. None: keep all.
+    dialect: the fork that the nets are written for, as netcompiler.dialects names them; detected if None.
 
     iter: how many updates were made.  net: the TRAIN net; test_nets share its arrays by layer name.  outputs: what the
     last forward pass of the train net returned.
-    forward: what runs the train net, itself by default; another module around it may stand here.
-    average_gradients: called without arguments before each update.  gather: called with what each rank puts into a
-    snapshot, it returns the list of all ranks' on rank 0.  Only rank 0 tests and writes.
+    forward: a module that makes one pass of the train net, a `Pass`; DistributedDataParallel may stand around it.
+    before_update: called without arguments before each update.  gather: called with what each rank puts into a
+    snapshot, it returns the list of all ranks' on rank 0.  together: stands around what ranks do together.
+    Only rank 0 tests and writes.
     Raises: NetError for whatever is wrong in the files or the arguments.
     """
 
@@ -96,6 +119,10 @@ class Solver:
         seed: int | None = None,
         allow_python: bool = False,
         channels_last: bool = False,
+        on_fault: str = "stop",
+        sync_batchnorm: bool = False,
+        checkpoint: int | None = None,
+        dialect: str | None = None,
     ) -> None:
         self.settings: Settings = load_settings(source, overrides)
         s = self.settings
@@ -106,9 +133,12 @@ class Solver:
         self.seed = given if seed is None else seed
         self.iter = 0
         self.outputs: dict[str, Tensor] = {}
-        self.average_gradients: Callable[[], None] | None = None
+        self.before_update: Callable[[], None] | None = None
         self.gather: Callable[[Any], list[Any]] | None = None
+        self.together: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._on_fault = on_fault
         self._python = allow_python
+        self._dialect = dialect
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._dtype, self._low = _types(dtype)
         where = _device(s) if device is None else device
@@ -118,10 +148,14 @@ class Solver:
             s.train, feeds, where, lambda graph: bind(graph, blobs or {}, seed=self.seed, warn=blobs is not None)
         )
         self.net = self._train.net
-        if not s.debug_info:  # which looks at every blob
-            fuse(self.net)
+        pairs = [] if s.debug_info else fuse(self.net)  # debug_info looks at every blob
+        if sync_batchnorm and ranks > 1:
+            synchronise(self.net)
         self.device = self.net.device
-        self.forward: Callable[..., dict[str, Tensor]] = self.net
+        in_parts = checkpoint is not None and not s.debug_info
+        self.forward: nn.Module = Pass(
+            self.net, Checkpointed(self.net, checkpoint or 0, pairs) if in_parts else self.net
+        )
         if not any(w for n in self.net.graph.nodes for w in n.loss_weights):
             raise NetError(
                 "the net to train has no loss", at=str(s.train.at or s.train.path), hint="give a top a loss_weight"
@@ -131,6 +165,7 @@ class Solver:
 
         self.learned, groups = learned_groups(self.net)
         self.optimizer = optimizer(s, groups)
+        self.optimizer.updates = {} if s.snapshot_diff else None
         self._random = Draws(self.device, self.seed + rank)
         self._losses: list[float] = []  # the last average_loss ones, by iteration modulo their number
         self._smoothed = 0.0
@@ -154,9 +189,10 @@ class Solver:
         root = str(Path(source.path).parent if Path(source.path).exists() else (s.folder / source.path).parent)
         if feed is None:
             rank, ranks = (self.rank, self.ranks) if source.phase == "TRAIN" else (0, 1)
-            feed = open_feeds(msg, phase, level, stages, root=root, rank=rank, ranks=ranks, seed=self.seed)
+            given: dict[str, Any] = {"rank": rank, "ranks": ranks, "seed": self.seed, "on_fault": self._on_fault}
+            feed = open_feeds(msg, phase, level, stages, root=root, **given)
         try:
-            graph = build(msg, phase, level, stages, feed.shapes, self._python)
+            graph = build(msg, phase, level, stages, feed.shapes, self._python, dialect=self._dialect)
             net = compile(bound(graph), optimize=False, device=where, dtype=self._dtype)
             if self._layout == torch.channels_last:
                 net.to(memory_format=self._layout)  # type: ignore[call-overload]
@@ -197,6 +233,8 @@ class Solver:
         s = self.settings
         end = self.iter + n
         while self.iter < end:
+            if self.optimizer.updates:
+                self.optimizer.updates.clear()
             if s.test_interval and self.iter % s.test_interval == 0 and (self.iter or s.test_initialization):
                 self._test_all()
                 if self._stopped:
@@ -217,23 +255,23 @@ class Solver:
         watch = Watch(self.net) if display and s.debug_info else None
         self.optimizer.zero_grad(set_to_none=True)
         total: Tensor | None = None
-        with watch or nullcontext():
-            for _ in range(s.iter_size):
+        silent = getattr(self.forward, "no_sync", nullcontext)
+        with watch or nullcontext(), self.together(), self._rows():
+            for i in range(s.iter_size):
                 batch = self._batch(self._train)
-                with self._random, self._precision():
-                    self.outputs = self.forward(**batch)
-                    loss = self.net.loss(self.outputs)
+                last = i == s.iter_size - 1
+                with self._random, self._precision(), nullcontext() if last else silent():  # ranks talk in the last one
+                    loss, self.outputs = self.forward(batch)
                     if loss.requires_grad:
-                        loss.backward()  # type: ignore[no-untyped-call]
-                self.outputs = {name: top.detach() for name, top in self.outputs.items()}
+                        loss.backward()
                 total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
         self._note(total / s.iter_size)
         lr = rate(s, self.iter)
         if display:
             self._display(lr)
-        if self.average_gradients:
-            self.average_gradients()
+        if self.before_update:
+            self.before_update()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -250,7 +288,7 @@ class Solver:
         callback: called with what happens: `kind` (start, iteration, display, test, snapshot, debug, done), `iter`, and
         by kind  display: loss (smoothed), lr, outputs, loss_weights, images and seconds since the last one;  iteration:
         lr, images;  test: net, outputs, loss_weights, loss (with test_compute_loss), images, seconds;  snapshot: paths,
-        seconds;  done: stopped, loss.
+        seconds;  done: stopped, loss, skipped (see there).
         stop: asked after each iteration and between the batches of a test; "stop" ends training, "snapshot" writes one.
         Source: Caffe, src/caffe/solver.cpp, Solve.
         """
@@ -271,7 +309,7 @@ class Solver:
                 self.snapshot()
             if not self._stopped:
                 self._last_look()
-            self._emit("done", stopped=self._stopped, loss=self._smooth())
+            self._emit("done", stopped=self._stopped, loss=self._smooth(), skipped=self.skipped())
         finally:
             self._callback = self._stop = None
         return self._smooth()
@@ -281,9 +319,9 @@ class Solver:
         s = self.settings
         if s.display and self.iter % s.display == 0:
             batch = self._batch(self._train)
-            with self._random, self._precision(), torch.no_grad():
-                self.outputs = self.forward(**batch)
-                self._note(self.net.loss(self.outputs).detach())
+            with self._random, self._precision(), torch.no_grad(), self.together(), self._rows():
+                loss, self.outputs = self.forward(batch)
+                self._note(loss)
             self._display(rate(s, self.iter))
         if s.test_interval and self.iter % s.test_interval == 0:
             self._test_all()
@@ -302,9 +340,18 @@ class Solver:
             self._images += images(built.net)
         return batch
 
+    def _rows(self) -> AbstractContextManager[Any]:
+        """Of several ranks, one writes what the net writes."""
+        return rows.unwritten() if self.rank else nullcontext()
+
     def _precision(self) -> AbstractContextManager[Any]:
         """How layers compute: in the net's own type, or those that gain from it in a smaller one."""
         return torch.autocast(self.device.type, self._low) if self._low else nullcontext()
+
+    def skipped(self) -> int:
+        """How many unreadable records were passed over so far; on rank 0 those of all ranks."""
+        own = sum(getattr(built.feed, "skipped", 0) for built in (self._train, *self._tests))
+        return sum(self.gather(own)) if self.gather else own
 
     # --- what is told ---
 
@@ -374,21 +421,23 @@ class Solver:
         names, count = output_names(built.net), s.test_iter[which]
         sums: dict[str, Tensor] = {}
         loss: Tensor | float = 0.0
-        for _ in range(count):
-            self._obey()
-            if self._stopped:
-                return {}
-            watch, batch = Watch(built.net) if s.debug_info else None, self._batch(built)
-            with torch.no_grad(), self._random, self._precision(), watch or nullcontext():
-                outputs = built.net(**batch)
-                if s.test_compute_loss:
-                    loss = loss + built.net.loss(outputs)
-            for name in names:
-                exact = torch.promote_types(outputs[name].dtype, torch.float32)
-                value = outputs[name].to(exact)
-                sums[name] = sums[name] + value if name in sums else value.clone()
-            if watch:
-                self._emit("debug", lines=watch.lines(None))
+        with rows.gathered() as written:
+            for _ in range(count):
+                self._obey()
+                if self._stopped:
+                    written.drop()
+                    return {}
+                watch, batch = Watch(built.net) if s.debug_info else None, self._batch(built)
+                with torch.no_grad(), self._random, self._precision(), watch or nullcontext():
+                    outputs = built.net(**batch)
+                    if s.test_compute_loss:
+                        loss = loss + built.net.loss(outputs)
+                for name in names:
+                    exact = torch.promote_types(outputs[name].dtype, torch.float32)
+                    value = outputs[name].to(exact)
+                    sums[name] = sums[name] + value if name in sums else value.clone()
+                if watch:
+                    self._emit("debug", lines=watch.lines(None))
         scores: Scores = {name: plain(total / count) for name, total in sums.items()}
         facts: Scores = {"loss": float(loss) / count} if s.test_compute_loss else {}
         told = {
@@ -419,16 +468,18 @@ class Solver:
             raise NetError("a snapshot needs a snapshot_prefix", hint='such as snapshot_prefix: "net"')
         names = snapshots.Names.at(s.snapshot_prefix, self.iter, s.snapshot_format == "HDF5")
         test_feeds, draws = self._before or ([test.feed.state() for test in self._tests], self._random.state())
-        states = self.gather(draws) if self.gather else [draws]
+        own = draws, remembered(self.net)
+        states = self.gather(own) if self.gather else [own]
         if self.rank:
             return names.model, names.state
-        blobs, built = self.net.caffe_params(), self._train
+        blobs, diffs, built = self.net.caffe_params(), self._diffs(), self._train
 
         def write_model(path: Path) -> None:
             if path.suffix == ".h5":
-                snapshots.write_model_h5(path, blobs)
+                write_h5(path, blobs, diffs)
             else:
-                write_caffemodel(path, built.msg, blobs, phase=built.phase, level=built.level, stages=built.stages)
+                state: dict[str, Any] = {"phase": built.phase, "level": built.level, "stages": built.stages}
+                write_caffemodel(path, built.msg, blobs, **state, diffs=diffs, dialect=self.net.graph.dialect)
 
         history = [t.detach().cpu().numpy() for t in self.optimizer.history(self.learned)]
         state = SolverState(self.iter, str(names.model), steps(s, self.iter - 1), history)
@@ -436,7 +487,8 @@ class Solver:
         rest = {
             "feeds": built.feed.state(),
             "test_feeds": test_feeds,
-            "random": states,
+            "random": [state for state, _ in states],
+            "remembered": [held for _, held in states],
             "seed": self.seed,
             "losses": self._losses,
             "smoothed_loss": self._smoothed,
@@ -445,6 +497,19 @@ class Solver:
         snapshots.write(names, write_model, state, rest)
         self._emit("snapshot", paths=[str(names.model), str(names.state)], seconds=time.monotonic() - start)
         return names.model, names.state
+
+    def _diffs(self) -> dict[str, list[Array]] | None:
+        """With snapshot_diff what the last update took off each blob; 0 where it took nothing."""
+        taken = self.optimizer.updates
+        if taken is None:
+            return None
+        found: dict[str, list[Array]] = {}
+        for node, attribute in zip(self.net.graph.nodes, self.net.attributes, strict=True):
+            for name in node.layer.blobs(node.bottom_shapes):
+                tensor, shape = getattr(self.net, attribute).held(name)
+                update = taken.get(tensor, torch.zeros_like(tensor))
+                found.setdefault(node.name, []).append(update.detach().cpu().numpy().reshape(shape))
+        return found
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a snapshot, ours or Caffe's, as if training had never stopped.
@@ -471,6 +536,8 @@ class Solver:
         if model is not None:
             self.net.load_caffe_params(read_weights(model))
         self.iter = state.iteration
+        if self.optimizer.updates:
+            self.optimizer.updates.clear()
         self.optimizer.load_history(self.learned, history, self.iter)
         self._losses, self._smoothed, self._counted = [], 0.0, 0
         self._pending.clear()
@@ -493,9 +560,11 @@ class Solver:
                 self._random.load(rest["random"][self.rank])
             else:
                 self._random.seed(self.seed + self.rank + self.iter)
+            told = rest.get("remembered", [])
+            remind(self.net, told[self.rank] if len(told) == self.ranks else {})
             self._losses = [float(loss) for loss in rest["losses"]][: self.settings.average_loss]
             self._smoothed, self._counted = float(rest["smoothed_loss"]), int(rest["losses_counted"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as e:
             raise NetError(
                 f"the sidecar of this snapshot is damaged: {e}", at=path, hint="remove it, or take another"
             ) from None
@@ -507,6 +576,7 @@ class Solver:
         rounds = -(-self.iter // s.test_interval) - (not s.test_initialization) if s.test_interval and self.iter else 0
         for built, count in zip(self._tests, s.test_iter, strict=False):
             built.feed.skip(rounds * count)
+        remind(self.net, {})
         self._random.seed(self.seed + self.rank + self.iter)
 
     def close(self) -> None:

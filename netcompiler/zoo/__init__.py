@@ -1,23 +1,72 @@
-"""Published nets, written by functions: net definitions and solvers as messages, layers named as in the published weights.
+"""Published nets, written by functions: net definitions and solvers as messages, layers named as in the published
+weights.
 
-`netcompiler.compile(zoo.resnet.deploy(50), weights)` needs no prototxt. `model_zoo/` holds them as files.
+`netcompiler.compile(zoo.resnet.deploy(50), weights)` needs no prototxt; `zoo.find("ResNet-50").write("train_val")` is
+the same by name, and `netcompile zoo` at the command line. `model_zoo/` holds them as files.
 """
 
+from collections.abc import Mapping
+
 from ..text import Msg
-from . import resnet
+from . import (
+    alexnet,
+    captioning,
+    cifar,
+    dcgan,
+    densenet,
+    faster_rcnn,
+    fcn,
+    googlenet,
+    highway,
+    inception,
+    lenet,
+    mobilenet,
+    preact,
+    rcnn,
+    resnet,
+    resnext,
+    spatial_transformer,
+    squeezenet,
+    ssd,
+    vgg,
+    zfnet,
+)
+from .catalogue import MODELS, Files, Model, find
 
-__all__ = ["files", "resnet"]
+__all__ = [
+    "MODELS",
+    "Files",
+    "Model",
+    "alexnet",
+    "captioning",
+    "cifar",
+    "dcgan",
+    "densenet",
+    "faster_rcnn",
+    "fcn",
+    "files",
+    "find",
+    "googlenet",
+    "highway",
+    "inception",
+    "lenet",
+    "mobilenet",
+    "preact",
+    "rcnn",
+    "resnet",
+    "resnext",
+    "spatial_transformer",
+    "squeezenet",
+    "ssd",
+    "vgg",
+    "zfnet",
+]
 
 
-def files() -> dict[str, Msg]:
-    """Every file of `model_zoo/`: its name and its message.
+def files() -> Mapping[str, Msg]:
+    """Every file of `model_zoo/`: its name and its message, made when it is asked for.
 
     >>> list(files())[:3]
-    ['ResNet-50-deploy.prototxt', 'ResNet-50-train_val.prototxt', 'ResNet-50-solver.prototxt']
+    ['LeNet-deploy.prototxt', 'LeNet-train_val.prototxt', 'LeNet-solver.prototxt']
     """
-    found = {}
-    for depth in resnet.BLOCKS:
-        found[f"ResNet-{depth}-deploy.prototxt"] = resnet.deploy(depth)
-        found[f"ResNet-{depth}-train_val.prototxt"] = resnet.train_val(depth)
-        found[f"ResNet-{depth}-solver.prototxt"] = resnet.solver(depth)
-    return found
+    return Files()

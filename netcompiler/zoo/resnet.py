@@ -1,72 +1,66 @@
-"""ResNet-50, -101 and -152: deep residual nets for ImageNet.
+"""ResNet-18 to -152 for ImageNet, and the plain nets beside them that have no shortcuts.
 
 Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016 (arXiv 1512.03385): table 1 for
 the sizes, section 3.4 for the training. Names, the place of the stride and conv1's bias are those of the authors'
 published models (github.com/KaimingHe/deep-residual-networks), so that their weights load by name.
+
+Where a block changes the size, its shortcut does one of these (section 4.1):
+A: takes every other pixel, by a pooling of 1 x 1 with stride 2, and adds channels of zeros. The zeros are the
+shortcut times 0 (a Power layer), as many copies as the channels need, concatenated to it: unlike DummyData they
+follow any batch and image size. Nothing is learned. B: projects by a 1 x 1 convolution. The published nets. C:
+projects in every block.
 """
 
 from __future__ import annotations
 
 from string import ascii_lowercase
+from typing import Unpack
 
 from ..errors import NetError
-from ..fields import message
-from ..spec import NetSpec, Top
+from ..spec import Top
 from ..text import Msg
+from .parts import MSRA, Classifier, Net, Pictures, Sources, solving
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # depth -> residual blocks of stages 2 to 5
+BLOCKS = {  # depth -> residual blocks of stages 2 to 5
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+BASIC = (18, 34)  # depths whose blocks are two 3 x 3 convolutions; those of the others are 1 x 1, 3 x 3, 1 x 1
+SHORTCUTS = ("A", "B", "C")
 CROP = 224  # pixels on a side
-MEAN_BGR = (104, 117, 123)  # ImageNet's mean colour, 0 to 255
 TRAIN_BATCH, ITER_SIZE = 32, 8  # 8 x 32 = 256 images to a step; the paper's 8 GPUs normalised over 32 images each
 VAL_BATCH, VAL_IMAGES = 50, 50_000
+PICTURES = Pictures(crop=CROP, train_batch=TRAIN_BATCH, val_batch=VAL_BATCH)
 
 
-def deploy(depth: int = 50, classes: int = 1000) -> Msg:
+def deploy(depth: int = 50, classes: int = 1000, *, shortcut: str = "B", plain: bool = False) -> Msg:
     """The net that classifies: data 1 x 3 x 224 x 224 (B, G, R, mean subtracted) to prob 1 x classes.
 
-    Raises: NetError for a depth other than 50, 101 and 152.
+    shortcut: A, B or C.  plain: without shortcuts; 18 or 34 layers. Layers keep the names that they have in the
+    residual net. Raises: NetError for a depth other than 18, 34, 50, 101 and 152.
 
     >>> [layer.name for layer in deploy(101).layer][-5:]
     ['res5c', 'res5c_relu', 'pool5', 'fc1000', 'prob']
     """
-    net = _Net(depth, train=False)
-    data = net.Input(name="input", top="data", shape={"dim": [1, 3, CROP, CROP]})
-    scores = net.scores(data, classes)
-    net.Softmax(scores, name="prob")
-    return net.message()
+    net = ResNet(depth, shortcut, plain, train=False)
+    return net.deployed(CROP, classes)
 
 
 def train_val(
-    depth: int = 50,
-    classes: int = 1000,
-    *,
-    train_source: str = "examples/imagenet/ilsvrc12_train_lmdb",
-    val_source: str = "examples/imagenet/ilsvrc12_val_lmdb",
-    train_batch: int = TRAIN_BATCH,
-    val_batch: int = VAL_BATCH,
+    depth: int = 50, classes: int = 1000, *, shortcut: str = "B", plain: bool = False, **sources: Unpack[Sources]
 ) -> Msg:
     """The net that trains (TRAIN: loss) and is validated (TEST: loss, accuracy of the first and of the first five).
 
     Sources are LMDBs of images whose shorter side is 256. Batch normalisation uses the batch's own statistics in TRAIN
     and the running ones in TEST, as the phase says. Raises: NetError as `deploy` does.
     """
-    net = _Net(depth, train=True)
-    for phase, source, batch in (("TRAIN", train_source, train_batch), ("TEST", val_source, val_batch)):
-        data, label = net.Data(
-            name="data",
-            top=("data", "label"),
-            include={"phase": phase},
-            transform_param={"mirror": phase == "TRAIN", "crop_size": CROP, "mean_value": MEAN_BGR},
-            data_param={"source": source, "batch_size": batch, "backend": "LMDB"},
-        )
-    scores = net.scores(data, classes)
-    net.SoftmaxWithLoss(scores, label, name="loss")
-    net.Accuracy(scores, label, name="top1", include={"phase": "TEST"})
-    net.Accuracy(scores, label, name="top5", top_k=5, include={"phase": "TEST"})
-    return net.message()
+    return ResNet(depth, shortcut, plain, train=True).trained(PICTURES, classes, **sources)
 
 
-def solver(depth: int = 50, *, net: str = "") -> Msg:
+def solver(depth: int = 50, *, plain: bool = False, net: str = "") -> Msg:
     """The paper's training: SGD, 256 images to a step, rate 0.1 divided by 10 at 150,000 and 300,000 of 600,000 steps.
 
     net: path of the train_val prototxt; unset, that of `model_zoo/`. Raises: NetError as `deploy` does.
@@ -74,78 +68,114 @@ def solver(depth: int = 50, *, net: str = "") -> Msg:
     rate when the error stops falling; its figure 4 shows that near 15 x 10^4 and 30 x 10^4 iterations, which is after
     30 and 60 passes over ImageNet.
     """
-    _blocks(depth)
-    return message(
-        "SolverParameter",
-        net=net or f"model_zoo/ResNet-{depth}-train_val.prototxt",
+    _blocks(depth, plain)
+    return solving(
+        _name(depth, plain),
+        net,
         test_iter=VAL_IMAGES // VAL_BATCH,
-        test_interval=5000,
-        test_initialization=False,
         base_lr=0.1,
         lr_policy="multistep",
         gamma=0.1,
         stepvalue=[150_000, 300_000],
         max_iter=600_000,
-        momentum=0.9,
         weight_decay=1e-4,
         iter_size=ITER_SIZE,
-        display=100,
-        average_loss=100,
-        snapshot=10_000,
-        snapshot_prefix=f"ResNet-{depth}",
     )
 
 
-def _blocks(depth: int) -> tuple[int, ...]:
-    if depth not in BLOCKS:
-        known = ", ".join(map(str, BLOCKS))
-        raise NetError("no ResNet of this depth was published for Caffe", expected=f"one of {known}", got=depth)
+def padded(net: Net, x: Top, name: str, times: int, stride: int) -> Top:
+    """Option A: every stride-th pixel of x, and zeros for the channels that a shortcut of `times` as many lacks."""
+    if stride > 1:
+        x = net.pool(x, f"{name}_pool", 1, stride, round_mode="FLOOR")  # rounded as a convolution is
+    if times == 1:
+        return x
+    zeros = net.Power(x, name=f"{name}_zeros", scale=0)
+    top: Top = net.Concat(x, *[zeros] * (times - 1), name=f"{name}_pad")
+    return top
+
+
+def check_shortcut(shortcut: str) -> str:
+    """Raises: NetError for what is no option."""
+    if shortcut not in SHORTCUTS:
+        raise NetError("no such shortcut", expected=", ".join(SHORTCUTS), got=shortcut)
+    return shortcut
+
+
+def _name(depth: int, plain: bool) -> str:
+    return f"{'Plain' if plain else 'ResNet'}-{depth}"
+
+
+def _blocks(depth: int, plain: bool) -> tuple[int, ...]:
+    known = BASIC if plain else tuple(BLOCKS)
+    if depth not in known:
+        what = (
+            "no plain net of this depth was published" if plain else "no ResNet of this depth was published for Caffe"
+        )
+        raise NetError(what, expected="one of " + ", ".join(map(str, known)), got=depth)
     return BLOCKS[depth]
 
 
-class _Net(NetSpec):
+class ResNet(Classifier):
     """A NetSpec that knows the residual net's parts."""
 
-    def __init__(self, depth: int, train: bool) -> None:
-        self.blocks = _blocks(depth)
-        super().__init__(f"ResNet-{depth}")
+    filler = MSRA
+
+    def __init__(self, depth: int, shortcut: str = "B", plain: bool = False, *, train: bool, name: str = "") -> None:
+        self.blocks = _blocks(depth, plain)
+        self.shortcut, self.plain = check_shortcut(shortcut), plain
+        super().__init__(name or _name(depth, plain), train=train)
         self.depth = depth
-        self.filler = {"type": "msra"} if train else None
-        self.global_stats = None if train else True  # unset: the phase decides
 
     def scores(self, data: Top, classes: int) -> Top:
         """conv1, the four stages, pooling and fc: data N x 3 x 224 x 224 to N x classes."""
+        x = self.pool(self.start(data), "pool1", 3, 2)
+        for stage in range(2, 6):
+            x = self.stage(x, stage)
+        x = self.pool(x, "pool5", 7, kind="AVE")
+        return self.fc(x, f"fc{classes}", classes)
+
+    def start(self, data: Top) -> Top:
         x = self.unit(data, "conv1", "_conv1", 64, kernel=7, stride=2, bias=self.depth == 50)
-        x = self.ReLU(x, name="conv1_relu", in_place=True)
-        x = self.Pooling(x, name="pool1", pool="MAX", kernel_size=3, stride=2)
-        for stage, count in enumerate(self.blocks, start=2):
-            for index in range(count):
-                x = self.block(x, f"{stage}{self.letter(index, count)}", 64 << (stage - 2), first=index == 0)
-        x = self.Pooling(x, name="pool5", pool="AVE", kernel_size=7, stride=1)
-        top: Top = self.InnerProduct(x, name=f"fc{classes}", num_output=classes, weight_filler=self.filler)
-        return top
+        return self.relu(x, "conv1_relu")
+
+    def stage(self, x: Top, stage: int) -> Top:
+        """res2, res3, res4 or res5."""
+        count = self.blocks[stage - 2]
+        for index in range(count):
+            x = self.block(x, f"{stage}{self.letter(index, count)}", 64 << (stage - 2), first=index == 0)
+        return x
 
     def letter(self, index: int, count: int) -> str:
         """The name of a block in its stage: a, b, c, ...; a, b1, b2, ... in the long stages of the deeper nets."""
-        if self.depth == 50 or count == 3 or index == 0:
+        if self.depth <= 50 or count == 3 or index == 0:
             return ascii_lowercase[index]
         return f"b{index}"
 
     def block(self, x: Top, name: str, width: int, first: bool) -> Top:
-        """x + F(x), F of 1x1, 3x3 and 1x1 convolutions.
+        """x + F(x), F of 3x3 and 3x3, or of 1x1, 3x3 and 1x1 convolutions.
 
-        The first block of a stage widens x by a 1x1 convolution; from stage 3 on, it also halves height and width.
+        From stage 3 on, the first block of a stage halves height and width. Bottlenecks make four times their width.
         """
         stride = 2 if first and width > 64 else 1
-        short = self.branch(x, name, "branch1", 4 * width, stride=stride) if first else x
+        basic = self.depth in BASIC
+        out = width if basic else 4 * width
+        times = (2 if stride == 2 else 1 if basic else 4) if first else 1  # as many channels come out as go in
+        short = x if self.plain else self.short(x, name, out, times, stride)
         y = x
-        for part, size, kernel in (("a", width, 1), ("b", width, 3)):
+        for part, size, kernel in (("a", width, 3),) if basic else (("a", width, 1), ("b", width, 3)):
             y = self.branch(y, name, f"branch2{part}", size, kernel, stride if part == "a" else 1)
-            y = self.ReLU(y, name=f"res{name}_branch2{part}_relu", in_place=True)
-        y = self.branch(y, name, "branch2c", 4 * width)
+            y = self.relu(y, f"res{name}_branch2{part}_relu")
+        last = "branch2b" if basic else "branch2c"
+        y = self.branch(y, name, last, out, 3 if basic else 1)
+        if self.plain:
+            return self.relu(y, f"res{name}_{last}_relu")
         y = self.Eltwise(short, y, name=f"res{name}")
-        top: Top = self.ReLU(y, name=f"res{name}_relu", in_place=True)
-        return top
+        return self.relu(y, f"res{name}_relu")
+
+    def short(self, x: Top, name: str, out: int, times: int, stride: int) -> Top:
+        if self.shortcut == "C" or (self.shortcut == "B" and times * stride > 1):
+            return self.branch(x, name, "branch1", out, stride=stride)
+        return padded(self, x, f"res{name}_branch1", times, stride)
 
     def branch(self, x: Top, block: str, branch: str, num_output: int, kernel: int = 1, stride: int = 1) -> Top:
         return self.unit(x, f"res{block}_{branch}", f"{block}_{branch}", num_output, kernel, stride)
@@ -154,16 +184,5 @@ class _Net(NetSpec):
         self, x: Top, name: str, suffix: str, num_output: int, kernel: int, stride: int, bias: bool = False
     ) -> Top:
         """Convolution that keeps the size (but for the stride), batch normalisation, scale."""
-        x = self.Convolution(
-            x,
-            name=name,
-            num_output=num_output,
-            bias_term=None if bias else False,
-            pad=kernel // 2 or None,
-            kernel_size=kernel,
-            stride=stride if stride > 1 else None,
-            weight_filler=self.filler,
-        )
-        x = self.BatchNorm(x, name=f"bn{suffix}", in_place=True, use_global_stats=self.global_stats)
-        top: Top = self.Scale(x, name=f"scale{suffix}", in_place=True, bias_term=True)
-        return top
+        x = self.conv(x, name, num_output, kernel, stride, bias=bias)
+        return self.norm(x, f"bn{suffix}", f"scale{suffix}")

@@ -126,7 +126,7 @@ def _row(row: Row) -> None:
 
 def _gradient(row: Row) -> None:
     net = _net(row)
-    fixed = {i % len(row.bottoms) for i in net.graph.nodes[-1].layer.no_gradient}
+    fixed = {i % len(row.bottoms) for i in net.graph.nodes[-1].layer.no_gradient if i < len(row.bottoms)}
     bottoms = [torch.from_numpy(a).requires_grad_(i not in fixed) for i, a in enumerate(_arrays(row))]
     params = [p for p in net.parameters() if p.requires_grad]
 
@@ -141,7 +141,7 @@ def _gradient(row: Row) -> None:
 def _windows(net: netcompiler.CompiledNet, bottoms: Sequence[torch.Tensor]) -> None:
     """What a pixel of a top has a gradient for lies within the windows that the layer tells of."""
     node, tops = net.graph.nodes[-1], net(*bottoms)
-    if node.layer.kind == "BatchNorm" and not node.layer.use_global_stats:
+    if node.layer.category == "normalisation" and node.layer.brief() == "of the batch":
         return  # the batch's statistics do not count: see docs/figures.md
     fed = [i for i, x in enumerate(bottoms) if x.requires_grad]
     for j, value in enumerate(node.tops):

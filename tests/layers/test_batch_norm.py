@@ -4,7 +4,7 @@ import torch
 
 import netcompiler
 
-from .table import Bad, Row, suite
+from .table import Bad, Row, prototxt, suite
 
 IMAGE = [(2, 3, 5, 7)]
 BLOBS = {"mean": (3,), "variance": (3,), "scale_factor": (1,)}
@@ -449,3 +449,13 @@ def test_five_blobs_come_back_from_a_file(tmp_path):
     blobs = read_caffemodel(tmp_path / "w.caffemodel")
     netcompiler.compile(msg, tmp_path / "w.caffemodel", inputs={"x": (2, 3)}, device="cpu")
     assert [a.tolist() for a in blobs["n"]] == [a.tolist() for a in (MEAN, VARIANCE, ONE, WEIGHT, BIAS)]
+
+
+def test_deeplabs_update_global_stats():
+    for phase, value, refused in (("TEST", "true", False), ("TRAIN", "false", False), ("TRAIN", "true", True)):
+        msg = netcompiler.parse(prototxt(norm(f"update_global_stats: {value}"), [(2, 3)], 1))
+        if refused:
+            with pytest.raises(netcompiler.NetError, match="update_global_stats"):
+                netcompiler.build(msg, phase)
+        else:
+            netcompiler.build(msg, phase)

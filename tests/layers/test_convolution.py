@@ -191,7 +191,31 @@ ROWS = [
 ]
 IMAGE = [(2, 3, 7, 11)]
 SUM = conv("num_output: 2 kernel_size: 2 fusion_type: SUM_FUSION")
+ROWS += [
+    Row(
+        name,
+        conv(f"num_output: 2 kernel_size: 2 bias_term: false {fields}"),
+        [(1, 2, 5, 7)],
+        [(1, 2, 5 - high, 7 - wide)],
+        naive(dilation=(high, wide)),
+        {"weight": (2, 2, 2, 2)},
+        16 * (5 - high) * (7 - wide),
+    )
+    for name, fields, high, wide in (
+        ("hole", "hole: 3", 3, 3),
+        ("hole_h and hole_w", "hole_h: 2 hole_w: 3", 2, 3),
+        ("filter_stride", "filter_stride: 2", 2, 2),
+        ("dilation_h and dilation_w", "dilation_h: 2 dilation_w: 1", 2, 1),
+    )
+]
 BAD = [
+    Bad(
+        "hole and dilation",
+        conv("num_output: 2 kernel_size: 2 dilation: 2 hole: 2"),
+        [(1, 2, 5, 7)],
+        "both given",
+        at="hole",
+    ),
     Bad("no num_output", conv("kernel_size: 3"), IMAGE, "num_output must be positive"),
     Bad("no channels", conv("num_output: 2 kernel_size: 3"), [(2, 0, 7, 9)], "the bottom is empty"),
     Bad("no columns", conv("num_output: 2 kernel_size: 3 pad: 3"), [(2, 3, 7, 0)], "the bottom is empty"),

@@ -1,6 +1,9 @@
 import numpy as np
+import torch
 
-from .table import Bad, Row, suite
+import netcompiler
+
+from .table import Bad, Row, prototxt, suite
 
 
 def naive(axis, transpose=False):
@@ -57,6 +60,24 @@ ROWS = [
         3 * 5 * 14,
     ),
 ]
+
+
+def unit(weight):
+    return weight / np.sqrt((weight**2).sum(1, keepdims=True) + 1e-6)
+
+
+ROWS += [
+    Row(
+        "rows of length 1",
+        inner("num_output: 5 normalize: true"),
+        [(3, 7)],
+        [(3, 5)],
+        lambda x, weight, bias: x @ unit(weight).T + bias,
+        {"weight": (5, 7), "bias": (5,)},
+        105,
+        gradient=False,
+    )
+]
 BAD = [
     Bad("no num_output", inner("bias_term: false"), [(3, 7)], "num_output must be positive"),
     Bad("axis", inner("num_output: 5 axis: 2"), [(3, 7)], "axis is out of range", at="axis"),
@@ -64,3 +85,14 @@ BAD = [
     Bad("two bottoms", inner("num_output: 5"), [(3, 7)] * 2, "wrong number of bottoms"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)
+
+
+def test_rows_of_length_1_are_kept_and_the_gradient_is_that_of_the_product():
+    text = prototxt(inner("num_output: 2 bias_term: false normalize: true"), [(3, 4)], 1)
+    net = netcompiler.compile(netcompiler.parse(text), optimize=False, device="cpu", dtype="float64")
+    rng = np.random.default_rng(0)
+    weight, x, g = rng.standard_normal((2, 4)), rng.standard_normal((3, 4)), rng.standard_normal((3, 2))
+    net.load_caffe_params({"it": [weight]})
+    (net(x)["t0"] * torch.tensor(g)).sum().backward()
+    np.testing.assert_allclose(net.caffe_params()["it"][0], unit(weight))
+    np.testing.assert_allclose(net.caffe_grads()["it"][0], g.T @ x)

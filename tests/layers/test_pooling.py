@@ -89,6 +89,13 @@ ROWS = [
         first("AVE", (2, 2), (2, 2), floor=True),
     ),
     Row(
+        "ceil_mode false is FLOOR",
+        pool("pool: AVE kernel_size: 2 stride: 2 ceil_mode: false"),
+        IMAGE,
+        [(2, 3, 5, 3)],
+        first("AVE", (2, 2), (2, 2), floor=True),
+    ),
+    Row(
         "max, padded",
         pool("kernel_size: 3 stride: 2 pad: 1"),
         IMAGE,
@@ -237,7 +244,36 @@ ROWS = [
         gradient=False,
     ),
 ]
+
+
+def with_holes(x):
+    """MAX of a kernel of 3 x 3, stride 2, pad 1, of every second pixel."""
+    spaced = np.pad(x, ((0, 0), (0, 0), (1, 9), (1, 9)), constant_values=-np.inf)
+    rows, columns = (-(-(size + 2 - 5) // 2) + 1 for size in x.shape[2:])
+    y = np.empty((*x.shape[:2], rows, columns))
+    for i, j in np.ndindex(rows, columns):
+        y[:, :, i, j] = spaced[:, :, 2 * i : 2 * i + 5 : 2, 2 * j : 2 * j + 5 : 2].max((2, 3))
+    return y
+
+
+ROWS += [
+    Row("dilation", pool("kernel_size: 3 stride: 2 pad: 1 dilation: 2"), IMAGE, [(2, 3, 5, 3)], with_holes),
+    Row(
+        "dilation, rounded up",
+        pool("kernel_size: 3 stride: 2 pad: 1 dilation: 2"),
+        [(1, 2, 6, 8)],
+        [(1, 2, 3, 4)],
+        with_holes,
+    ),
+]
 BAD = [
+    Bad(
+        "dilation of AVE",
+        pool("pool: AVE kernel_size: 2 dilation: 2"),
+        IMAGE,
+        "AVE pooling takes no dilation",
+        at="dilation",
+    ),
     Bad("no kernel", pool("stride: 2"), IMAGE, "kernel_size is missing"),
     Bad("both spellings", pool("kernel_size: 3 kernel_h: 3 kernel_w: 3"), IMAGE, "both given", at="kernel_h"),
     Bad("one side of the kernel", pool("kernel_h: 3"), IMAGE, "kernel_h is given alone", at="kernel_h"),

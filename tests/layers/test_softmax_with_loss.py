@@ -161,3 +161,39 @@ def test_label_out_of_range(label):
 def test_labels_take_no_gradient():
     with pytest.raises(NetError, match="passes no gradient to its labels"):
         net()(torch.rand(7, 5, requires_grad=True), torch.zeros(7, requires_grad=True))["t0"].backward()
+
+
+def weighted(fields, scores, truth):
+    """The loss and its gradient, with SegNet's weights."""
+    layer = f'type: "SoftmaxWithLoss" loss_param {{ weight_by_label_freqs: true {fields} }}'
+    msg = netcompiler.parse(prototxt(layer, [scores.shape, truth.shape], 1))
+    compiled = netcompiler.compile(msg, optimize=False, device="cpu", dtype="float64")
+    fed = torch.tensor(scores, requires_grad=True)
+    loss = compiled.loss(compiled(fed, truth))
+    loss.backward()
+    return float(loss.detach()), fed.grad.numpy()
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_weights_of_classes(counted):
+    rng = np.random.default_rng(0)
+    scores, truth = rng.standard_normal((7, 3)), np.array([0.0, 1, 1, 2, 0, 0, 9])
+    weights = np.array([1 / 3, 1 / 2, 1]) if counted else np.array([0.5, 2, 3])
+    fields = "ignore_label: 9" + ("" if counted else " class_weighting: 0.5 class_weighting: 2 class_weighting: 3")
+    loss, gradient = weighted(fields, scores, truth)
+    p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    kept = truth[:6].astype(int)
+    share = weights[kept] / 6
+    np.testing.assert_allclose(loss, -(np.log(p[range(6), kept]) * share).sum())
+    np.testing.assert_allclose(gradient[:6], (p[:6] - np.eye(3)[kept]) * share[:, None])
+    assert not gradient[6].any()
+
+
+def test_weights_must_fit_the_classes():
+    with pytest.raises(NetError, match="the wrong number of class_weighting"):
+        weighted("class_weighting: 1", np.zeros((7, 3)), np.zeros(7))
+
+
+def test_weights_without_the_switch_have_no_effect():
+    layer = 'type: "SoftmaxWithLoss" loss_param { class_weighting: 1 }'
+    assert not netcompiler.build(netcompiler.parse(prototxt(layer, [(7, 3), (7,)], 1))).nodes[-1].layer.weighted

@@ -128,6 +128,16 @@ def test_resumed_is_uninterrupted(run, folder):
     assert same("whole.caffemodel", "small_iter_40.caffemodel")
 
 
+def test_checkpoint(run, folder):
+    """With or without a number: the same weights, bit for bit."""
+    run("train", "solver.prototxt", "-q")
+    (folder / "small_iter_40.caffemodel").rename("whole.caffemodel")
+    for more in (["--checkpoint"], ["--checkpoint", "2"]):
+        (folder / "small_iter_40.caffemodel").unlink(missing_ok=True)
+        assert run("train", "solver.prototxt", "-q", *more)[0] == 0
+        assert same("whole.caffemodel", "small_iter_40.caffemodel")
+
+
 def test_fine_tuning(run, folder):
     """Layers of the same name take the file's weights; a renamed one is trained afresh, and that is said."""
     run("train", "solver.prototxt", "-q")
@@ -174,6 +184,7 @@ REFUSED = [
     (["--device", "abacus"], "device abacus cannot be used"),
     (["--dtype", "float16"], "float32, float64 or bfloat16"),
     (["--seed", "-1"], "a seed cannot be negative"),
+    (["--checkpoint", "-1"], "a negative number of segments"),
     (["--log", "none/log.jsonl"], "none/log.jsonl: cannot be written"),
 ]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import netcompiler
-from netcompiler.train.fuse import _Add, _Pair, fuse
+from netcompiler.train.fuse import fuse
 
 HEAD = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 3 dim: 5 dim: 7 dim: 7 } } }\n'
 CONV = """
@@ -40,10 +40,10 @@ def fused(net):
     fuse(made)
     kinds = {}
     for node, attribute in zip(made.graph.nodes, made.attributes, strict=True):
-        run = getattr(made, attribute).__dict__.get("forward")
-        names = {_Pair: "pair", _Add: f"into {getattr(run, 'into', '')}"}
-        kinds[node.name] = names.get(type(run)) or getattr(run, "__name__", "")
-    return made, {name: kind for name, kind in kinds.items() if kind}
+        module = getattr(made, attribute)
+        kind = type(module).__name__
+        kinds[node.name] = f"Added {module.into}" if kind == "Added" else kind
+    return made, {name: kind for name, kind in kinds.items() if kind != "LayerModule"}
 
 
 def results(net, x):
@@ -56,13 +56,13 @@ def results(net, x):
 @pytest.mark.parametrize(
     "net, what",
     [
-        (CONV + NORM + SCALE + RELU, {"n": "pair", "s": "_same", "r": "relu_"}),
-        (CONV + NORM + SCALE.replace("bias_term: true", "") + RELU, {"n": "pair", "s": "_same", "r": "relu_"}),
-        (CONV + NORM + SCALE + RELU + SUM, {"n": "pair", "s": "_same", "r": "relu_", "r2": "relu_"}),
-        (CONV + RELU.replace('"s"', '"c"'), {"r": "relu_"}),
+        (CONV + NORM + SCALE + RELU, {"n": "Norm", "s": "Done", "r": "Clipped"}),
+        (CONV + NORM + SCALE.replace("bias_term: true", "") + RELU, {"n": "Norm", "s": "Done", "r": "Clipped"}),
+        (CONV + NORM + SCALE + RELU + SUM, {"n": "Norm", "s": "Done", "r": "Clipped", "r2": "Clipped"}),
+        (CONV + RELU.replace('"s"', '"c"'), {"r": "Clipped"}),
         (
             CONV + NORM + SCALE + 'layer { name: "t" type: "TanH" bottom: "x" top: "t" }\n' + TWO,
-            {"n": "pair", "s": "_same", "sum": "into 1", "r2": "relu_"},
+            {"n": "Norm", "s": "Done", "sum": "Added 1", "r2": "Clipped"},
         ),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from netcompiler import NetError, read_weights
 from netcompiler.cli import main
@@ -53,6 +54,52 @@ def test_two_ranks_are_one_with_the_doubled_batch(tmp_path, monkeypatch, more):
         alike(both / f"small_iter_{i}.caffemodel", one / f"small_iter_{i}.caffemodel")
     sidecars = [json.loads((f / "small_iter_40.netstate.json").read_text()) for f in (both, one)]
     assert sidecars[0]["feeds"] == sidecars[1]["feeds"] and [len(s["random"]) for s in sidecars] == [2, 1]
+
+
+NORM = """layer { name: "bn" type: "BatchNorm" bottom: "fc1" top: "fc1" batch_norm_param { moving_average_fraction: 0.9 } }
+"""
+SCALE = """layer { name: "scale" type: "Scale" bottom: "fc1" top: "fc1" scale_param { bias_term: true } }
+"""
+# A branch that leads to no loss, one array for two layers, and a frozen one.
+ODD = """layer { name: "idle" type: "InnerProduct" bottom: "fc1" top: "idle" inner_product_param { num_output: 2 } }
+layer { name: "twin1" type: "InnerProduct" bottom: "fc1" top: "twin1" param { name: "w" } param { name: "b" }
+        inner_product_param { num_output: 7 weight_filler { type: "xavier" } } }
+layer { name: "twin2" type: "InnerProduct" bottom: "twin1" top: "twin2" param { name: "w" } param { name: "b" }
+        inner_product_param { num_output: 7 } }
+layer { name: "still" type: "InnerProduct" bottom: "twin2" top: "still" param { lr_mult: 0 } param { lr_mult: 0 }
+        inner_product_param { num_output: 7 weight_filler { type: "xavier" } } }
+"""
+NETS = {  # layers in front of the ReLU, and behind it; options
+    "BatchNorm": (NORM, "", ("--sync-batchnorm",)),
+    "all at once": (NORM + SCALE, ODD, ("--sync-batchnorm", "--checkpoint", "4", "--set", "iter_size=2")),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_two_ranks_with_one_batchnorm(tmp_path, monkeypatch, name):
+    """With --sync-batchnorm the ranks' batches are one for BatchNorm: gradients and stored statistics, too."""
+    before, behind, more = NETS[name]
+    both, one = tmp_path / "both", tmp_path / "one"
+    for folder, batch in ((both, 4), (one, 8)):
+        folder.mkdir()
+        small.write(folder, batch)
+        text = (folder / "net.prototxt").read_text()
+        text = text.replace('layer { name: "relu"', before + 'layer { name: "relu"')
+        text = text.replace('layer { name: "fc2" type: "InnerProduct" bottom: "fc1"', behind + (
+            'layer { name: "fc2" type: "InnerProduct" bottom: "%s"' % ("still" if behind else "fc1")))  # fmt: skip
+        (folder / "net.prototxt").write_text(text)
+    started = small.start_ranks(both, 2, "train", "solver.prototxt", *more)
+    plain = [word for word in more if word not in ("--sync-batchnorm", "--checkpoint", "4")]
+    train(one, *plain, monkeypatch=monkeypatch)
+    found = [small.finish(p) for p in started]
+    assert [code for code, _ in found] == [0, 0] and found[1][1] == "", found
+    for i in (20, 40):
+        alike(both / f"small_iter_{i}.caffemodel", one / f"small_iter_{i}.caffemodel")
+    if not behind:  # and without it they are not
+        started = small.start_ranks(both, 2, "train", "solver.prototxt")
+        assert [small.finish(p)[0] for p in started] == [0, 0]
+        with pytest.raises(AssertionError):
+            alike(both / "small_iter_40.caffemodel", one / "small_iter_40.caffemodel")
 
 
 def test_going_on_with_another_number_of_ranks(tmp_path, monkeypatch):
@@ -151,41 +198,27 @@ def test_alone():
         assert (ranks.same("x"), ranks.gather(3), ranks.agree("stop")) == ("x", [3], "stop")
         weights = torch.nn.Linear(2, 2)
         ranks.share(weights)
-        ranks.average_gradients(weights.parameters())
-        assert weights.weight.grad is None
     asked = iter(["snapshot", None])
-    exchange = Exchange(Ranks(), [], lambda: next(asked))
-    exchange()
+    exchange = Exchange(Ranks(), lambda: next(asked))
+    exchange.join(None)  # nothing to join
     assert [exchange.request(), exchange.request()] == ["snapshot", None]
 
 
-def test_means(monkeypatch):
-    """Buckets keep the order and the types; a missing gradient counts as 0; small types are summed in float32."""
-    sent = []
-
-    class Work:
-        def wait(self):
-            pass
-
-    def all_reduce(flat, async_op):
-        assert async_op
-        sent.append((flat.dtype, flat.numel()))
-        flat.mul_(2).add_(1)  # the other rank has one more of each
-        return Work()
-
-    monkeypatch.setattr(ranks_.dist, "all_reduce", all_reduce)
-    monkeypatch.setattr(ranks_, "BUCKET", 6)
-    tensors = [torch.full(shape, i, dtype=dtype, requires_grad=True) for i, (shape, dtype) in enumerate([
-        ((2, 2), torch.float32), ((3,), torch.float32), ((2,), torch.bfloat16), ((1,), torch.float64), ((), torch.float64),
-    ])]  # fmt: skip
-    fixed = torch.ones(3)
-    for i, tensor in enumerate(tensors[1:], 1):
-        tensor.grad = torch.full_like(tensor, i)
-    Ranks(0, 2).average_gradients([*tensors, fixed])
-    assert sent == [(torch.float32, 4), (torch.float32, 3), (torch.float32, 2), (torch.float64, 2)]
-    for i, tensor in enumerate(tensors):
-        assert tensor.grad.dtype == tensor.dtype and torch.equal(tensor.grad, torch.full_like(tensor, i + 0.5))
-    assert fixed.grad is None
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:1] Connection closed by peer"), NetError),
+        (dist.DistNetworkError("the other end"), NetError),
+        (RuntimeError("a layer's own fault"), RuntimeError),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (ValueError("x"), ValueError),
+    ],
+)
+def test_whose_fault(fault, told):
+    """In a pass, only what torch says of a lost rank is told so."""
+    with pytest.raises(told) as e, Ranks(1, 2).together():
+        raise fault
+    assert (e.value is fault) == (told is not NetError) and ("rank 1 of 2" in str(e.value)) == (told is NetError)
 
 
 @pytest.mark.parametrize(

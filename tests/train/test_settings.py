@@ -37,7 +37,6 @@ BAD = [  # text after LEAST, the fault, and the column where it is
     ("iter_size: 0", "iter_size is out of range", 1),
     ("average_loss: 0", "average_loss is out of range", 1),
     ("display: -1", "display is out of range", 1),
-    ("snapshot_diff: true", "snapshot_diff is not supported here", 1),
     ("min_lr: 0.1", "min_lr is not supported here", 1),
     ("larc: true", "larc is not supported here", 1),
     ("warmup_iter: 5", "warmup_iter is not supported here", 1),

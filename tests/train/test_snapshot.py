@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from netcompiler import NetError, NetWarning, read_weights
+from netcompiler import NetError, NetWarning, read_weights, schema
 from netcompiler.binary.state import SolverState, read_state, write_state
 from netcompiler.train import snapshot as snapshots
 from netcompiler.train.solver import Solver
@@ -344,3 +344,75 @@ def test_names():
         "dir.x/net_iter_50.solverstate.h5",
         "dir.x/net_iter_50.netstate.json",
     ]
+
+
+def test_an_lstm_goes_on_with_its_state(folder):
+    """It carries a state from batch to batch, which Caffe's files do not hold."""
+    lstm = """layer { name: "steps" type: "Reshape" bottom: "ip1" top: "steps"
+      reshape_param { shape { dim: 8 dim: 1 dim: -1 } } }
+    layer { name: "cont" type: "DummyData" top: "cont" dummy_data_param { shape { dim: 8 dim: 1 }
+      data_filler { type: "constant" value: 1 } } }
+    layer { name: "lstm" type: "LSTM" bottom: "steps" bottom: "cont" top: "h" recurrent_param { num_output: 8
+      weight_filler { type: "xavier" } } }
+    layer { name: "flat" type: "Reshape" bottom: "h" top: "flat" reshape_param { shape { dim: 8 dim: 8 } } }
+    layer { name: "ip2" type: "InnerProduct" bottom: "flat" """
+    net = Path("net.prototxt").read_text()
+    Path("net.prototxt").write_text(net.replace('layer { name: "ip2" type: "InnerProduct" bottom: "ip1"', lstm))
+    whole = solver("")
+    whole.step(6)
+    first = solver("")
+    first.step(3)
+    _, state = first.snapshot()
+    second = solver("")
+    second.step(1)
+    second.restore(state)
+    assert [t.tolist() for t in second.net.lstm.state] == [t.tolist() for t in first.net.lstm.state]
+    second.step(3)
+    check_equal(params(second), params(whole))
+    held = json.loads(Path("s_iter_3.netstate.json").read_text())
+    for wrong in ([{"lstm": {"state": ["!"]}}], [{"lstm": {"state": [{"type": "Tensor"}]}}], [3]):
+        Path("s_iter_3.netstate.json").write_text(json.dumps({**held, "remembered": wrong}))
+        with pytest.raises(NetError, match="damaged"):
+            second.restore(state)
+    Path("s_iter_3.netstate.json").unlink()
+    second.restore(state)
+    assert "state" not in second.net.lstm.__dict__  # as in Caffe, it begins anew
+
+
+@pytest.mark.parametrize("format", ["BINARYPROTO", "HDF5"])
+@pytest.mark.parametrize("rule", RULES)
+def test_snapshot_diff(rule, format, golden_folder):
+    """Beside each blob what the last update took off it, as Caffe's diffs hold it then; 0 for statistics."""
+    s = solver(f"type: '{rule}' {RULES[rule]} snapshot_format: {format} snapshot_diff: true")
+    s.step(2)
+    before = params(s)
+    s.step()
+    after = params(s)
+    model, _ = s.snapshot()
+    diffs = {}
+    if format == "HDF5":
+        with h5py.File(model) as f:
+            assert set(f) == {"data", "diff"} and set(f["data"]) == set(f["diff"])
+            diffs = {f"{name} {i}": g[i][()] for name, g in f["diff"].items() for i in g}
+    else:
+        for layer in schema.NetParameter.FromString(model.read_bytes()).layer:
+            for i, blob in enumerate(layer.blobs):
+                diffs[f"{layer.name} {i}"] = np.array(blob.diff, np.float32).reshape(list(blob.shape.dim))
+    assert diffs.keys() == before.keys()
+    for name, diff in diffs.items():
+        if name.startswith("bn"):
+            assert not diff.any()
+        else:
+            assert diff.any() == (name != "ip2 1")  # which has lr_mult 0
+            np.testing.assert_allclose(before[name] - diff, after[name], rtol=0, atol=1e-6, err_msg=name)
+    check_equal({k: read_weights(model)[k.split()[0]][int(k.split()[1])] for k in after}, after)
+    fresh = solver(f"type: '{rule}' {RULES[rule]} snapshot_diff: true")
+    fresh.restore(f"s_iter_3.solverstate{'.h5' if format == 'HDF5' else ''}")
+    check_equal(params(fresh), after)
+
+
+def test_no_diffs_unless_asked_for(folder):
+    s = solver("")
+    s.step(1)
+    model, _ = s.snapshot()
+    assert not any(b.diff for layer in schema.NetParameter.FromString(model.read_bytes()).layer for b in layer.blobs)

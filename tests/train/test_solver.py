@@ -289,10 +289,10 @@ def test_draws_of_others_are_left_alone():
     assert torch.equal(torch.rand(2), want)
 
 
-def test_gradients_averaged_before_the_update():
+def test_called_before_the_update():
     seen = []
     s = solver("")
-    s.average_gradients = lambda: seen.append(s.net.a.weight.grad.abs().sum().item())
+    s.before_update = lambda: seen.append(s.net.a.weight.grad.abs().sum().item())
     s.step(2)
     assert len(seen) == 2 and all(seen)
 

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+import netcompiler
+from netcompiler import NetError
+
+from .test_data import net, settings
+
+
+def shapes(fields="batch_size: 5", transform="", more="", tops=2, **inputs):
+    layer = f'type: "AnnotatedData" data_param {{ {fields} }} transform_param {{ {transform} }} {more}'
+    return [v.shape for v in netcompiler.build(net(layer, tops), inputs=inputs).inputs()]
+
+
+RESIZED = "resize_param { height: 30 width: 40 }"
+YOLO = "annotated_data_param { yolo_data_type: 1 }"
+
+
+@pytest.mark.parametrize(
+    ("transform", "image"),
+    [
+        (RESIZED, (3, 30, 40)),
+        ("crop_size: 7", (3, 7, 7)),
+        (f"crop_h: 7 crop_w: 9 {RESIZED}", (3, 7, 9)),
+        (f"force_gray: true {RESIZED}", (1, 30, 40)),
+        (f"mean_value: 127.5 {RESIZED}", (3, 30, 40)),
+    ],
+)
+def test_shapes(transform, image):
+    assert shapes(transform=transform) == [(5, *image), (1, 1, 1, 8)]
+    assert shapes(transform=transform, tops=1) == [(5, *image)]
+
+
+def test_yolos_labels():
+    assert shapes(transform=RESIZED, more=YOLO) == [(5, 3, 30, 40), (5, 1, 300, 5)]
+    assert shapes(more=YOLO, data=(2, 3, 8, 9)) == [(2, 3, 8, 9), (2, 1, 300, 5)]
+
+
+def test_a_given_shape_wins():
+    assert shapes(transform=RESIZED, data=(2, 3, 8, 9), label=(1, 1, 4, 8)) == [(2, 3, 8, 9), (1, 1, 4, 8)]
+
+
+@pytest.mark.parametrize("transform", ["", "resize_param { resize_mode: FIT_SMALL_SIZE height: 30 width: 40 }"])
+def test_a_size_that_is_not_told(transform):
+    with pytest.raises(NetError, match="does not tell the shape of top 0"):
+        shapes(transform=transform)
+
+
+def test_all_settings_are_taken():
+    fields = settings("AnnotatedDataParameter")
+    assert shapes(transform=RESIZED, more=f"annotated_data_param {{ {fields} }}")[0] == (5, 3, 30, 40)
+    assert shapes(settings("DataParameter"), settings("TransformationParameter"))[0][1:] == (3, 1, 1)
+
+
+def test_batches_of_any_number_of_boxes():
+    text = """layer { name: "d" type: "AnnotatedData" top: "data" top: "label"
+      data_param { batch_size: 2 } transform_param { resize_param { height: 4 width: 4 } } }
+    layer { name: "p" type: "Power" bottom: "label" top: "p" }"""
+    run = netcompiler.compile(netcompiler.parse(text), outputs=["p"], device="cpu")
+    for count in (1, 7):
+        assert run(label=np.zeros((1, 1, count, 8), np.float32))["p"].shape == (1, 1, count, 8)
