@@ -80,6 +80,11 @@ def _copy(old: Any, new: Any, lost: set[str]) -> None:
             getattr(new, field.name).extend(values)
         elif values:
             setattr(new, field.name, values[0])
+    rest = type(old)()
+    rest.CopyFrom(old)
+    for field, _ in old.ListFields():
+        rest.ClearField(field.name)
+    new.MergeFromString(rest.SerializePartialToString())  # what no schema knows, as it came
 
 
 @cache

@@ -411,7 +411,7 @@ DAMAGED = [
     ("empty", lambda data: b"", "the file is empty"),
     ("solver state", lambda data: b"\x08\x05\x12\x01a", "this is a .solverstate"),
     ("layer", lambda data: b"\xa2\x06\x02\x0a\x05", "the file is cut short"),
-    ("settings", lambda data: b"\xa2\x06\x05\xd2\x06\x02\x0a\x05", "this is no LayerParameter"),
+    ("settings", lambda data: b"\xa2\x06\x05\xd2\x06\x02\x0a\x05", "a setting of a layer cannot be read"),
 ]
 
 

@@ -33,6 +33,7 @@ def wanted(options: argparse.Namespace) -> bool:
     forbidden = {
         "--no-optimize": options.no_optimize,
         "--times": getattr(options, "times", False),
+        "--tune": options.tune,
         "--backward": getattr(options, "backward", False),
         f"--engine {getattr(options, 'engine', 'torch')}": getattr(options, "engine", "torch") != "torch",
         f"--phase {options.phase}": options.phase != "TEST",

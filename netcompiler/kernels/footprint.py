@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import prod
 
 from ..graph import Graph, Node, Shape, Value
@@ -11,6 +11,7 @@ from ..layers.eltwise import Eltwise
 from ..layers.inner_product import InnerProduct
 from ..layers.pooling import Pooling
 from ..layers.relu import ReLU
+from .int8 import Int8Module
 from .lrn import FastLRN
 from .onednn import PackedConvolution
 
@@ -33,7 +34,8 @@ def planned(graph: Graph, modules: Sequence[LayerModule], item: int, whole: bool
         last.update((home[v], i) for v in (*node.bottoms, *node.tops))
     last.update((home[v], len(graph.nodes)) for v in graph.outputs)
     fed = set(graph.inputs())
-    sizes = {v: 0 if v in fed else _held(v.shape) for v in last}
+    packed = {v for n, m in zip(graph.nodes, modules, strict=True) if getattr(m, "writes", None) for v in n.tops}
+    sizes = {v: 0 if v in fed else _held(v.shape) * (1 if v in packed else item) for v in last}
     turned = {*graph.outputs, *fed}
     let_go: dict[int, list[Value]] = {}
     for value, i in last.items():
@@ -42,14 +44,14 @@ def planned(graph: Graph, modules: Sequence[LayerModule], item: int, whole: bool
     alive = peak = 0
     for i, (node, module) in enumerate(zip(graph.nodes, modules, strict=True)):
         alive += sum(sizes[v] for v in node.tops if home[v] == v)
-        beside = 0 if node.layer.is_input else _beside(node, module, plain, item)
-        copied = sum(_held(v.shape) for v in (*node.bottoms, *node.tops) if v in turned) if whole else 0
+        beside = 0 if node.layer.is_input else _beside(node, module, plain, packed, item)
+        copied = sum(_held(v.shape) for v in (*node.bottoms, *node.tops) if v in turned) * item if whole else 0
         peak = max(peak, alive + max(beside, copied))
         alive -= sum(sizes[v] for v in let_go.get(i, ()))
         kept = isinstance(module, FastLRN) or isinstance(node.layer, _KEEPS_ORDER)
         order = any(plain[v] for v in node.bottoms) if kept else not isinstance(module, PackedConvolution)
         plain.update((v, order and not _flat(v.shape)) for v in node.tops)
-    return peak * item
+    return peak
 
 
 def _homes(graph: Graph, modules: Sequence[LayerModule], whole: bool) -> dict[Value, Value]:
@@ -77,17 +79,21 @@ def _held(shape: Shape) -> int:
     return n * -(-c // BLOCK) * BLOCK * h * w
 
 
-def _beside(node: Node, module: LayerModule, plain: Mapping[Value, bool], item: int) -> int:
-    """How many numbers a layer holds beside its bottoms and tops while it runs."""
+def _beside(
+    node: Node, module: LayerModule | Int8Module, plain: Mapping[Value, bool], packed: Set[Value], item: int
+) -> int:
+    """How many bytes a layer holds beside its bottoms and tops while it runs."""
+    if isinstance(module, Int8Module):
+        return module.beside(node, [v in packed for v in node.bottoms])
     if isinstance(module, PackedConvolution):
-        return sum(prod(v.shape) for v in node.bottoms if plain[v])  # copied, channels last
+        return sum(prod(v.shape) for v in node.bottoms if plain[v]) * item  # copied, channels last
     if isinstance(module, FastLRN):
         n, c, h, w = node.bottoms[0].shape
-        return 3 * n * (c + int(module.layer.local_size)) * h * w
+        return 3 * n * (c + int(module.layer.local_size)) * h * w * item
     if isinstance(node.layer, InnerProduct):
-        return sum(prod(v.shape) for v in node.bottoms if not plain[v] and not _flat(v.shape))
+        return sum(prod(v.shape) for v in node.bottoms if not plain[v] and not _flat(v.shape)) * item
     if isinstance(node.layer, Pooling) and node.layer.pool == "MAX":  # torch keeps the places, of 8 bytes each
-        return sum(prod(v.shape) for v in node.tops) * 8 // item
+        return sum(prod(v.shape) for v in node.tops) * 8
     if isinstance(node.layer, _ALONE) or node.layer.views:
         return 0
-    return sum(prod(v.shape) for v in node.tops)
+    return sum(prod(v.shape) for v in node.tops) * item

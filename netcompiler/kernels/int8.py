@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ..layers.flatten import Flatten
 from ..layers.inner_product import InnerProduct
 from ..layers.pooling import Pooling
 
+FLOAT = 4  # bytes
 LEVELS = 255  # what u8 can tell apart, less one
 MOST_SUM = (1 << 31) - 1
 OPERATORS = ("qconv_prepack", "qconv2d_pointwise", "qlinear_prepack", "qlinear_pointwise")
@@ -131,7 +133,7 @@ class Int8Module(nn.Module):
     """
 
     layer: Any
-    overwrites = False
+    may_overwrite = False  # the bottom that a sum adds
     bytes_each = 1  # of a number, roughly
 
     def __init__(self, layer: Any, reads: Sequence[Format | None], writes: Format | None) -> None:
@@ -151,6 +153,14 @@ class Int8Module(nn.Module):
     def out(self, y: Tensor) -> Tensor:
         """The top as it is wanted."""
         return y if self.writes is None or y.dtype == torch.uint8 else self.writes.quantized(y)
+
+    def beside(self, node: Node, packed: Sequence[bool]) -> int:
+        """How many bytes it holds beside its bottoms and its top while it runs, at most. packed: which bottoms are u8."""
+        held = 0
+        for value, is_packed, format in zip(node.bottoms, packed, self.reads, strict=True):
+            if format is not None:  # a copy in another order, or in u8 with what comes before that in float32
+                held += prod(value.shape) * (1 if is_packed else 1 + FLOAT)
+        return held
 
     def _get_name(self) -> str:
         kind: str = self.layer.kind
@@ -175,6 +185,11 @@ class Around(Int8Module):
     def forward(self, *bottoms: Tensor) -> Any:
         tops = self.inner(*(self.plain_in(x, i) for i, x in enumerate(bottoms)))
         return self.out(tops) if isinstance(tops, Tensor) else tops
+
+    def beside(self, node: Node, packed: Sequence[bool]) -> int:
+        restored = sum(prod(v.shape) for v, is_packed in zip(node.bottoms, packed, strict=True) if is_packed)
+        # The layer is taken to need its tops again; MAX pooling, its places of 8 bytes. Then the top in float32, twice.
+        return FLOAT * restored + sum(prod(v.shape) for v in node.tops) * (8 + 2 * FLOAT)
 
 
 class Int8Move(Int8Module):
@@ -223,6 +238,13 @@ class Weighing(Int8Module):
             return self.bias
         per_zero = self.weight.flatten(1).double().sum(1) * self.scale.double() * self.format.scale
         return (self.bias.double() - zero * per_zero).float()
+
+    def beside(self, node: Node, packed: Sequence[bool]) -> int:
+        held = super().beside(node, packed)
+        if isinstance(self.layer, Convolution) and (self.layer.summed or self.layer.negative_slope):
+            each = FLOAT if self.writes is None else 1  # what is added, written over
+            held += prod(node.tops[0].shape) * (4 * FLOAT if self.layer.negative_slope else each)
+        return held
 
     def as_weights(self) -> Tensor:
         """The weights as they count, float32."""
@@ -305,7 +327,7 @@ class Int8Convolution(Weighing):
         own = x is not y
         laid = x.contiguous(memory_format=torch.channels_last)
         own = own or laid is not x
-        return laid if own or self.overwrites else laid.clone(), format
+        return laid if own or self.may_overwrite else laid.clone(), format
 
     def fits(self, x: Tensor) -> bool:
         """Whether the kernel takes images of this size: no window goes beyond the padding."""

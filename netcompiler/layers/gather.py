@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Passed(Layer):
     """Every top is its bottom, as it is in one process."""
 
+    category = "shape"
     n_bottom = (1, ANY)
     n_top = (1, ANY)
     views = True

@@ -42,7 +42,8 @@ def quantize(
     calibration: batches like those that the net is to see: arrays or tensors for its first input, or {input: array}. A
     quarter of them is held back, to measure what quantising cost.
     max_error: how far any output may be from the float32 net's on what was held back, as a share of its largest value. Layers
-    go back to float32, those that do most to the outputs first, until that is kept.
+    go back to float32, those that do most to the outputs first, until that is kept; then those that do no harm come back,
+    the largest first.
     method: how ranges are chosen: minmax, percentile, mse, or auto: that one of them that costs least.
     progress: called with (what, done, of how many).
     Raises: NetError for a net or inputs that cannot be used, and where no layer can run in int8 within max_error.
@@ -421,7 +422,18 @@ class _Work:
             raise NetError(
                 "int8 cannot keep the bound", at=self.graph.name, expected=f"at most {max_error:g}", got=got, hint=hint
             )
-        return best[0], shares, best[1]
+        stay, off = best
+        away = set(places).difference(stay)
+        for place in sorted(away, key=lambda p: -self.macs(p)):  # some of them were in bad company
+            more = sorted([*stay, place])
+            found = self.off(f"{len(more)} layers in int8", more, formats, batches, right)
+            if found.error() <= max_error:
+                stay, off = more, found
+        return stay, shares, off
+
+    def macs(self, place: int) -> int:
+        node = self.graph.nodes[place]
+        return node.layer.macs(node.bottom_shapes, node.top_shapes)
 
     def row(
         self, place: int, node: Node, kept: list[int], rows: Mapping[int, _Off], shares: Mapping[int, float], why: str
@@ -434,7 +446,7 @@ class _Work:
             node.name,
             node.layer.kind,
             "int8" if inside else "float32",
-            node.layer.macs(node.bottom_shapes, node.top_shapes),
+            self.macs(place),
             off.error() if off else None,
             off.noise() if off else None,
             shares.get(place),

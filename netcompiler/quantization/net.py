@@ -45,7 +45,7 @@ class QuantizedNet(CompiledNet):
             module: Any = plain
             if place in weights:
                 module = int8.module(node, reads, writes, weights[place])
-                module.overwrites = node in self._overwritable
+                module.may_overwrite = node in self._overwritable
             elif place in plan.moving:
                 module = int8.Int8Move(node.layer, reads, writes)
             elif writes or any(v in plan.packed for v in node.bottoms):

@@ -70,8 +70,9 @@ class Report:
             "calibration did not see" if self.held_out else "calibration saw too: too few were given to hold some back"
         )
         agreed = "" if self.agreement is None else f", the same class first for {100 * self.agreement:.4g} %"
+        items = "item" if self.items == 1 else "items"
         kept = f"{len(self.quantized)} of {len(self.layers)} layers, {100 * self.share_of_macs:.4g} % of the MACs"
-        return f"{kept}; off by {self.error:.2g} of the largest value{agreed}, over {self.items} items that {seen}"
+        return f"{kept}; off by {self.error:.2g} of the largest value{agreed}, over {self.items} {items} that {seen}"
 
     def table(self) -> str:
         """A line for each layer."""

@@ -77,7 +77,7 @@ def test_each_box_has_a_name_and_a_tooltip():
         "parameters: 9,472",
         "operations per byte: 61.29",
         "receptive field: 7 × 7, stride 2 × 2, centre 0, 0",
-        "line 9 to ",
+        "line 10 to ",
         "top conv1: 1 × 64",
     ):
         assert part in tip
