@@ -17,7 +17,7 @@ from .layers import Layer, registry
 from .layers.base import MAX_COUNT, InputLayer, check_count
 from .layers.opaque import Opaque
 from .layers.python import allow_python as python_allowed
-from .schema import NetParameter
+from .schema import NetParameter, is_repeated
 from .text import Msg
 from .upgrade import upgrade
 
@@ -434,7 +434,13 @@ def _idle(m: Msg, cls: type[Layer]) -> list[str]:
     if cls.is_input:
         return []
     unread = [d for d, _ in m.raw.ListFields() if d.name.endswith("_param") and d.name not in m.read | cls.ignored]
-    return [d.name for d in unread if any(f.name not in cls.ignored for f, _ in getattr(m.raw, d.name).ListFields())]
+    found = []
+    for d in unread:
+        value = getattr(m.raw, d.name)
+        parts = value if is_repeated(d) else (value,)
+        if any(f.name not in cls.ignored for part in parts for f, _ in part.ListFields()):
+            found.append(d.name)
+    return found
 
 
 def _unread(part: Msg, cls: type[Layer]) -> Iterator[str]:

@@ -236,3 +236,13 @@ layer {{ name: "s" type: "ReLU" bottom: "nothing" top: "s" }}
     ]
     with pytest.raises(NetError, match="unknown layer type"):
         netcompiler.compile(built)
+
+
+def test_a_setting_that_comes_several_times_and_has_no_effect():
+    text = """
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }
+        layer { name: "r" type: "ReLU" bottom: "x" top: "r"
+                weights_compress_param { maxbits: 4 } weights_compress_param { maxbits: 2 } }
+    """
+    with pytest.warns(netcompiler.NetWarning, match="weights_compress_param has no effect on ReLU"):
+        netcompiler.build(netcompiler.parse(text))
