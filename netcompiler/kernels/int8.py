@@ -35,8 +35,8 @@ class Format:
     def over(cls, low: float, high: float) -> Format:
         """The format for numbers from low to high, in which 0 is exact. What lies outside is cut off.
 
-        >>> Format.over(0.0, 51.0), Format.over(-1.0, 4.1)
-        (Format(scale=0.2, zero=0), Format(scale=0.02, zero=50))
+        >>> Format.over(0.0, 51.0), Format.over(-51.0, 204.0)
+        (Format(scale=0.2, zero=0), Format(scale=1.0, zero=51))
         """
         low, high = min(low, 0.0), max(high, 0.0)
         if high == low:
