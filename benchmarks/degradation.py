@@ -65,7 +65,8 @@ def digits(side: int) -> tuple[Pictures, Pictures]:
     order = np.random.default_rng(0).permutation(len(images))
     train, test = order[HELD_OUT:], order[:HELD_OUT]
     images -= images[train].mean()
-    return tuple(Pictures(images[i], found.target[i].astype(np.float32)) for i in (train, test))  # type: ignore[return-value]
+    labels = found.target.astype(np.float32)
+    return Pictures(images[train], labels[train]), Pictures(images[test], labels[test])
 
 
 def cifar(folder: Path) -> tuple[Pictures, Pictures]:

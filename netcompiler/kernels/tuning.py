@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -179,7 +180,7 @@ def _measured_kernel(node: Node, module: PackedConvolution, findings: Findings, 
     for name in onednn.kernels(node):
         twin = _twin(module)
         twin.kernel = name
-        kinds[name] = lambda twin=twin: twin(x)  # type: ignore[misc]
+        kinds[name] = partial(twin, x)
     seconds = compare(kinds)
     known = fastest(seconds)
     findings.add(what, known, seconds)
