@@ -58,12 +58,11 @@ def work(engine: str, net: str, batch: int, dtype: str) -> None:
     memory.keep()
     start = time.perf_counter()
     try:
-        plain = netcompiler.compile(
-            graph, weights, dtype=dtype, optimize=engine == "tuned", tune=engine == "tuned"
-        ).eval()
-        run = torch.inference_mode()(plain.forward) if engine == "tuned" else Engine(plain, engine)
+        ours = engine in ("torch", "tuned")
+        net = netcompiler.compile(graph, weights, dtype=dtype, optimize=ours, tune=engine == "tuned").eval()
+        run = torch.inference_mode()(net.forward) if ours else Engine(net, engine)
         feeds = {v.blob: torch.randn(v.shape) * 60 for v in graph.inputs()}
-        feeds = {k: x.to(plain.device, plain.dtype) for k, x in feeds.items()}
+        feeds = {k: x.to(net.device, net.dtype) for k, x in feeds.items()}
         for _ in range(3):
             run(**feeds)
     except Exception as e:
@@ -74,7 +73,7 @@ def work(engine: str, net: str, batch: int, dtype: str) -> None:
         passes, start = 0, time.perf_counter()
         while not passes or time.perf_counter() - start < float(line):
             run(**feeds)
-            if plain.device.type == "cuda":
+            if net.device.type == "cuda":
                 torch.cuda.synchronize()
             passes += 1
         taken = (time.perf_counter() - start) / passes

@@ -1,5 +1,7 @@
 """Each pass: what it makes of a net, that outputs stay, and a graph for every condition that forbids it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import netcompiler
 from netcompiler import passes, weights
 from netcompiler.passes.drop_identities import drop_identities
 from netcompiler.passes.fold_batchnorm import fold_batchnorm, fold_into_next
+from netcompiler.passes.pull_strides import pull_strides
 
 X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } } }\n'
 CONV = """layer { name: "c" type: "Convolution" bottom: "x" top: "c"
@@ -261,3 +264,93 @@ def test_optimised_nets_keep_caffes_weights_and_train_nets_stay():
     plain = netcompiler.compile(text, params, device="cpu", optimize=False)
     torch.testing.assert_close(net(x)["c"], plain(x)["c"], rtol=1e-4, atol=1e-4)
     assert len(netcompiler.compile(text, phase="TRAIN", device="cpu").graph.nodes) == 4
+
+
+def conv(name, bottom, kernel=1, stride=1, pad=0, more=""):
+    sides = f"num_output: 3 kernel_size: {kernel} stride: {stride} pad: {pad}"
+    param = f'convolution_param {{ {sides} weight_filler {{ type: "xavier" }} }}'
+    return f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" {more} {param} }}\n'
+
+
+def total(name, *bottoms):
+    return f'layer {{ name: "{name}" type: "Eltwise" top: "{name}" {" ".join(f"bottom: {b!r}" for b in bottoms)} }}\n'
+
+
+BLOCK = conv("a", "x", 3, pad=1) + total("e", "a", "x") + RELU.replace('"c"', '"e"')
+TWO = conv("p", "e", stride=2) + conv("q", "e", stride=2)
+PULLED = [
+    ("a block", BLOCK + TWO, {"a": 2, "x/2": 2, "p": 1, "q": 1}),
+    ("a stride of its own", conv("e", "x", 3, stride=2) + TWO, {"e": 4, "p": 1, "q": 1}),
+    (
+        "an uneven stride",
+        conv("e", "x", 3).replace("stride: 1", "stride_h: 1 stride_w: 2") + TWO,
+        {"e": 4, "p": 1, "q": 1},
+    ),
+    ("1 x 1 between", conv("b", "x", 3) + conv("e", "b") + TWO, {"b": 2, "e": 1, "p": 1, "q": 1}),
+    (
+        "1 x 1 with a stride between",
+        conv("b", "x", 3) + conv("e", "b", stride=2) + TWO,
+        {"b": 4, "e": 1, "p": 1, "q": 1},
+    ),
+    ("layers between", conv("c", "x", 3) + NORM + SCALE + POWER + RELU + conv("p", "c", stride=2), {"c": 2, "p": 1}),
+    (
+        "a block behind a block",
+        BLOCK + conv("b", "e", 3, pad=1) + total("f", "e", "b") + conv("p", "f", stride=2),
+        {"a": 1, "b": 2, "e'/2": 2, "p": 1},
+    ),
+    (
+        "a shortcut read twice",
+        BLOCK + TWO + total("g", "e/2", "p").replace("e/2", "q"),
+        {"a": 2, "x/2": 2, "p": 1, "q": 1},
+    ),
+    ("a name that is taken", BLOCK + TWO + conv("x/2", "x"), {"a": 2, "x/2": 1, "x/2'": 2, "p": 1, "q": 1}),
+]
+
+
+@pytest.mark.parametrize(("text", "strides"), [p[1:] for p in PULLED], ids=[p[0] for p in PULLED])
+def test_pull_strides(text, strides):
+    before = bound(X + text)
+    after = pull_strides(before).check()
+    assert {n.name: n.layer.stride[-1] for n in after.nodes if hasattr(n.layer, "stride")} == strides
+    same(before, after)
+    same(before, passes.run(before))
+    assert pull_strides(after) is after
+
+
+LEFT = [
+    ("another stride", BLOCK + TWO.replace("stride: 2", "stride: 3", 1)),
+    ("another kernel", BLOCK + TWO.replace("kernel_size: 1", "kernel_size: 2", 1)),
+    ("padding", BLOCK + TWO.replace("pad: 0", "pad: 1", 1)),
+    ("another reader", BLOCK + TWO + 'layer { name: "s" type: "Softmax" bottom: "e" top: "s" }'),
+    ("two bottoms", BLOCK + TWO.replace('bottom: "e" top: "p"', 'bottom: "e" bottom: "x" top: "p" top: "p2"')),
+    ("a loss", conv("e", "x", 3, more="loss_weight: 1") + TWO),
+    ("no convolution before", RELU.replace('"c"', '"x"') + TWO.replace('"e"', '"x"')),
+    (
+        "a pooling before",
+        'layer { type: "Pooling" bottom: "x" top: "e" pooling_param { kernel_size: 2 stride: 2 } }' + TWO,
+    ),
+    ("a softmax before", BLOCK + 'layer { type: "Softmax" bottom: "e" top: "s" }' + TWO.replace('"e"', '"s"')),
+    (
+        "statistics of the batch",
+        conv("c", "x", 3)
+        + NORM.replace("top", "batch_norm_param { use_global_stats: false } top")
+        + TWO.replace('"e"', '"c"'),
+    ),
+    (
+        "a scale for each pixel",
+        conv("c", "x", 3) + SCALE.replace("bias_term", "num_axes: 3 bias_term") + TWO.replace('"e"', '"c"'),
+    ),
+    ("no stride", BLOCK + TWO.replace("stride: 2", "stride: 1")),
+]
+
+
+@pytest.mark.parametrize("text", [k[1] for k in LEFT], ids=[k[0] for k in LEFT])
+def test_strides_that_stay(text):
+    graph = bound(X + text)
+    assert pull_strides(graph) is graph
+
+
+def test_an_output_keeps_its_pixels():
+    graph = bound(X + BLOCK + TWO)
+    graph = replace(graph, outputs=(*graph.outputs, graph.nodes[3].tops[0]))
+    assert pull_strides(graph) is graph

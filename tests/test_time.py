@@ -9,6 +9,7 @@ from netcompiler.cli import main
 from netcompiler.passes.groups import groups
 
 from .test_engines import NET
+from .test_passes import bound
 
 
 @pytest.fixture
@@ -83,3 +84,17 @@ def test_groups():
     found = groups(graph, passes.run(graph))
     assert [[n.name for n in group] for group in found][-3:] == [["pool"], ["lrn", "fc"], ["prob"]]
     assert [[n.name for n in group] for group in groups(graph, graph)] == [[n.name] for n in graph.nodes]
+
+
+def test_groups_of_nodes_that_the_source_has_not():
+    """A shortcut thinned out, and two convolutions as one."""
+    convolutions = [("a", "x", 3, 1), ("b", "e", 1, 2), ("c", "e", 1, 2)]
+    text = 'input: "x" input_dim: 1 input_dim: 4 input_dim: 8 input_dim: 8 '
+    sum_ = 'layer { name: "e" type: "Eltwise" bottom: "a" bottom: "x" top: "e" } '
+    for name, bottom, kernel, stride in convolutions:
+        text += f"""layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" convolution_param {{
+                    num_output: 4 kernel_size: {kernel} pad: {kernel // 2} stride: {stride} }} }} """
+        text, sum_ = text + sum_, ""
+    graph = bound(text)
+    found = groups(graph, passes.run(graph, passes.WITH_SIBLINGS))
+    assert [[n.name for n in group] for group in found[1:]] == [["x/2"], ["a", "e"], ["b+c"], ["b", "c"]]

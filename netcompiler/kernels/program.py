@@ -262,6 +262,7 @@ class _Straight(nn.Module):
         self.part = part
         self.names: list[dict[str, str]] = []
         self.seen: tuple[Tensor, ...] = ()
+        self.last = {v: node for node in part.nodes for v in node.bottoms}
         for i, (node, module) in enumerate(zip(part.nodes, part.modules, strict=True)):
             names = {name: f"b{i}_{name}" for name in node.layer.blobs(node.bottom_shapes)}
             self.names.append(names)
@@ -274,6 +275,8 @@ class _Straight(nn.Module):
             blobs = SimpleNamespace(**{name: getattr(self, attribute) for name, attribute in names.items()})
             tops = _forward(node, blobs, [values[v] for v in node.bottoms])
             values.update(zip(node.tops, tops, strict=True))
+            for value in {v for v in node.bottoms if self.last[v] is node}.difference(self.part.tops):
+                del values[value]
         self.seen = tuple(values[v] for v in self.part.tops)
         return self.seen
 

@@ -10,6 +10,7 @@ from .drop_unread import drop_unread
 from .fold_batchnorm import fold_batchnorm, fold_into_next
 from .fuse_convolution import fuse_relu, fuse_sum
 from .merge_siblings import merge_siblings
+from .pull_strides import pull_strides
 
 Pass = Callable[[Graph], Graph]
 
@@ -18,6 +19,7 @@ PIPELINE: tuple[Pass, ...] = (
     drop_identities,  # first, so that what they part becomes neighbours
     fold_batchnorm,  # BatchNorm, Scale and Bias vanish into the layer before them
     fold_into_next,  # what could not go backward goes forward
+    pull_strides,  # before sums and ReLUs are part of the convolutions that make less
     fuse_sum,  # before fuse_relu: a convolution adds, then cuts off
     fuse_relu,
 )
