@@ -98,7 +98,9 @@ def nearest(word: str, known: Iterable[str], count: int = 1, cutoff: float = 0.6
 
 
 class ShapeUnknown(NetError):
-    """The net is sound so far, but does not tell the shape of an input: it must be given."""
+    """The net is sound so far, but does not tell the shape of an input, the layer's top of index `top`: give it."""
+
+    top = 0
 
 
 class NetWarning(UserWarning):

@@ -6,7 +6,8 @@ import linecache
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -31,6 +32,18 @@ Weights = str | os.PathLike[str] | Mapping[str, Sequence[Array]]  # one file, or
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """One input.  layer: whose top it is.  label: its type stays, as bfloat16 cannot tell class 999 from 1000.
+    optional: it need not be given, where its layer fills it or, say, no chosen output reads the labels.
+    """
+
+    value: Value
+    layer: str
+    label: bool
+    optional: bool
+
+
 class CompiledNet(nn.Module):
     """A Caffe net that runs on PyTorch.
 
@@ -40,6 +53,7 @@ class CompiledNet(nn.Module):
     """
 
     _run: Callable[..., tuple[Tensor, ...]]
+    _slots: list[_Slot]  # the inputs, in order
     _programs: Programs | None  # what runs an optimised net as a whole, where that can be
     _like: Tensor  # tells where the net is and in what type, also for a net without weights
 
@@ -63,7 +77,7 @@ class CompiledNet(nn.Module):
         pipeline = passes.WITH_SIBLINGS if choices.siblings else passes.PIPELINE
         self.graph = passes.run(source, pipeline) if self.optimized else source
         self._seen = {tuple(v.shape for v in self.graph.inputs())}
-        taken = set(dir(self)) | {"_run", "_programs", "attributes", "code"}
+        taken = set(dir(self)) | {"_run", "_programs", "_slots", "attributes", "code"}
         self.attributes = identifiers([n.name or n.layer.kind for n in self.graph.nodes], taken)
         bound = list(reversed(self.graph.nodes))  # taken one by one, so that arrays which passes made are let go of
         self.graph = self.graph.with_nodes(replace(n, blobs=()) for n in bound[::-1])
@@ -115,9 +129,16 @@ class CompiledNet(nn.Module):
         self.__dict__["_run"] = scope["forward"]
         programs = Programs(self.graph, self._modules) if self.optimized and self.choices.program else None
         self.__dict__["_programs"] = programs
+        needed = {v for n in self.graph.nodes for v in n.bottoms}.union(self.graph.outputs)
+        self.__dict__["_slots"] = [
+            _Slot(v, n.title, self.is_label(v), fills_itself(n.layer) or v not in needed)
+            for n in self.graph.nodes
+            if n.layer.is_input
+            for v in n.tops
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_run", "_programs")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_run", "_programs", "_slots")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -164,51 +185,68 @@ class CompiledNet(nn.Module):
         return {v.blob: t for v, t in zip(self.graph.outputs, results, strict=True)}
 
     def _feeds(self, feeds: tuple[Any, ...], named: dict[str, Any]) -> list[Tensor | None]:
-        inputs = self.graph.inputs()
-        if len(feeds) > len(inputs):
-            names = ", ".join(v.blob for v in inputs) or "none"
-            raise NetError("too many inputs", expected=f"at most {len(inputs)} ({names})", got=len(feeds))
-        given: dict[str, Any] = {v.blob: x for v, x in zip(inputs, feeds, strict=False)}
+        slots = self._slots
+        if len(feeds) > len(slots):
+            names = ", ".join(s.value.blob for s in slots) or "none"
+            raise NetError("too many inputs", expected=f"at most {len(slots)} ({names})", got=len(feeds))
+        given: dict[str, Any] = {s.value.blob: x for s, x in zip(slots, feeds, strict=False)}
         for name, x in named.items():
-            if name in given or name not in {v.blob for v in inputs}:
+            if name in given or not any(s.value.blob == name for s in slots):
                 what = f'input "{name}" is given twice' if name in given else f'the net has no input "{name}"'
-                raise NetError(what, expected=", ".join(v.blob for v in inputs) or "no input")
+                raise NetError(what, expected=", ".join(s.value.blob for s in slots) or "no input")
             given[name] = x
         fed: list[Tensor | None] = []
-        needed = {v for n in self.graph.nodes for v in n.bottoms}.union(self.graph.outputs)
-        for node in self.graph.nodes:
-            for value in node.tops if node.layer.is_input else ():
-                if value.blob in given:
-                    fed.append(self._tensor(given[value.blob], value))
-                elif fills_itself(node.layer) or value not in needed:  # a label that no chosen output reads, say
-                    fed.append(None)
-                else:
-                    raise NetError(f'input "{value.blob}" is missing', layer=node.title, expected=dims(value.shape))
+        for slot in slots:
+            blob = slot.value.blob
+            if blob in given:
+                x = given[blob]
+                tensor = x if isinstance(x, Tensor) else _fed(x, slot.value)
+                fed.append(tensor.to(self.device) if slot.label else tensor.to(self.device, self.dtype))
+            elif slot.optional:
+                fed.append(None)
+            else:
+                raise NetError(f'input "{blob}" is missing', layer=slot.layer, expected=dims(slot.value.shape))
         return fed
-
-    def _tensor(self, x: Any, value: Value) -> Tensor:
-        """An input on the net's device and in its type. Labels keep theirs: bfloat16 cannot tell class 999 from 1000."""
-        tensor = x if isinstance(x, Tensor) else _fed(x, value)
-        return tensor.to(self.device) if self.is_label(value) else tensor.to(self.device, self.dtype)
 
     def is_label(self, value: Value) -> bool:
         """Whether a value is read only where no gradient goes: as labels, indices and the like."""
 
         def takes_gradient(node: Node) -> bool:
-            fixed = {i % len(node.bottoms) for i in node.layer.no_gradient}
-            return any(v == value and i not in fixed for i, v in enumerate(node.bottoms))
+            silent = node.layer.silent(len(node.bottoms))
+            return any(v == value and i not in silent for i, v in enumerate(node.bottoms))
 
         readers = self.graph.readers(value)
         return bool(readers) and not any(map(takes_gradient, readers))
 
     def _check_shapes(self, fed: Sequence[Tensor | None]) -> tuple[Shape, ...]:
         """The shapes of the inputs. Raises: NetError for those that a layer cannot take."""
-        inputs = self.graph.inputs()
+        inputs = [slot.value for slot in self._slots]
         shapes = tuple(v.shape if x is None else tuple(x.shape) for v, x in zip(inputs, fed, strict=True))
         if shapes not in self._seen:
             reshape(self.graph, {v.blob: s for v, s in zip(inputs, shapes, strict=True)})
             self._seen.add(shapes)
         return shapes
+
+    @contextmanager
+    def afresh(self) -> Iterator[None]:
+        """In this block layers know nothing of the runs before it, and behind it nothing of those in it.
+
+        That is what they keep from one forward for the next: states of recurrent layers, statistics of batches.
+        """
+        layers = [m for m in self.modules() if isinstance(m, LayerModule)]
+        held = [{k: vars(m).pop(k) for k in m.layer.remembers if k in vars(m)} for m in layers]
+        buffers = [(b, b.clone()) for m in layers for b in m.buffers(recurse=False)]
+        try:
+            yield
+        finally:
+            for module, kept in zip(layers, held, strict=True):
+                for name in module.layer.remembers:
+                    vars(module).pop(name, None)
+                vars(module).update(kept)
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+                        buffer.copy_(before)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The sum of loss_weight x top over all tops that carry one, from what a call of the net returned.
@@ -361,19 +399,35 @@ def rewriting_error(
 ) -> dict[str, float]:
     """What optimising and a small type cost: for each output, its largest difference from that of the plain float32 net.
 
-    As a share of the output's largest value; 0 for outputs without values.
+    As a share of the output's largest value; 0 for outputs without values, and infinite for one of another shape, or that
+    is not finite where the plain net's is. Both nets start without a state, and draw the same random numbers.
     feeds: the inputs by blob name.  outputs: what they gave; computed unless given.
     """
     plain = CompiledNet(net.with_weights(), device=net.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.random.fork_rng([net.device] if net.device.type == "cuda" else []):
+        torch.manual_seed(0)
         want = plain.forward(**feeds)
-        got = net.forward(**feeds) if outputs is None else outputs
-    errors = {}
-    for name, right in want.items():
-        largest = float(right.abs().max()) if right.numel() else 0.0
-        off = float((got[name].to(right.device, right.dtype) - right).abs().max()) if right.numel() else 0.0
-        errors[name] = off / largest if largest else off
-    return errors
+        if outputs is None:
+            torch.manual_seed(0)
+            with net.afresh():
+                outputs = net.forward(**feeds)
+        return {name: apart(outputs[name].to(right.device, right.dtype), right) for name, right in want.items()}
+
+
+def apart(got: Tensor, want: Tensor) -> float:
+    """The largest difference of two tensors, as a share of the second one's largest number; see `rewriting_error`.
+
+    >>> apart(torch.tensor([1.0, 5.0, inf]), torch.tensor([1.0, 4.0, inf])), apart(torch.tensor([inf]), torch.ones(1))
+    (0.25, inf)
+    """
+    if got.shape != want.shape:
+        return inf
+    if not want.numel():
+        return 0.0
+    same = (got == want) | (got.isnan() & want.isnan())
+    off = float(torch.where(same, 0, got - want).abs().nan_to_num(inf, inf).max())
+    largest = float(torch.where(want.isfinite(), want, 0).abs().max())
+    return off / largest if largest else off
 
 
 def _graph(

@@ -51,6 +51,11 @@ EXACT = [
 ]
 
 
+def test_in_a_type_that_onednn_has_not_nothing_is_written_over():
+    net = compiled(bound(big(X + EXACT[3][1])), dtype=torch.float64)
+    assert measured(net) <= net.planned_bytes() + SCRATCH
+
+
 @pytest.mark.parametrize("text", [e[1] for e in EXACT], ids=[e[0] for e in EXACT])
 def test_the_plan_is_what_a_forward_takes(text):
     net = compiled(bound(big(X + text)))

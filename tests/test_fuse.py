@@ -84,6 +84,7 @@ KEEPS = [
     ("a loss weight", conv("c", more="loss_weight: 2") + add("c", "x")),
     ("stopped gradient", conv("c") + add("c", "x", more="propagate_down: false propagate_down: true")),
     ("no convolution", pool("x") + add("p", "x")),
+    ("a type with one bottom", conv("c").replace('"Convolution"', '"ConvolutionDepthwise"') + add("c", "x")),
     ("a relu between", conv("c", more="").replace("3 pad", "3 relu: true pad") + add("c", "x")),
     (
         "shared weights with a coeff",

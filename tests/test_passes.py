@@ -19,6 +19,7 @@ CONV = """layer { name: "c" type: "Convolution" bottom: "x" top: "c"
 NORM = 'layer { name: "n" type: "BatchNorm" bottom: "c" top: "c" }\n'
 NVCAFFE = NORM.replace('top: "c"', 'top: "c" batch_norm_param { scale_bias: true }')
 INTEL = NORM.replace('top: "c"', 'top: "c" batch_norm_param { use_weight_bias: true bias_term: false }')
+BN = 'layer { name: "n" type: "BN" bottom: "c" top: "c" bn_param { HOW } }\n'
 SCALE = 'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true\n} }\n'
 POWER = 'layer { name: "p" type: "Power" bottom: "c" top: "c" power_param { scale: -2 shift: 3 } }\n'
 RELU = 'layer { name: "r" type: "ReLU" bottom: "c" top: "c" }\n'
@@ -66,6 +67,10 @@ FOLDS = [
     ("Intel's norm without bias", CONV + INTEL, ["Convolution"]),
     ("power", CONV + POWER, ["Convolution"]),
     ("power after an inner product", FULL + POWER + SCALE, ["InnerProduct"]),
+    ("SegNet's BN", CONV + BN.replace("HOW", "bn_mode: INFERENCE"), ["Convolution"]),
+    ("PSPNet's BN", CONV + BN.replace("HOW", "slope_filler { value: 2 }") + SCALE + RELU, ["Convolution", "ReLU"]),
+    ("CTPN's BN", CONV + BN.replace("HOW", "moving_average: true"), ["Convolution"]),
+    ("GENet's norm", CONV + BN.replace('"BN"', '"CuDNNBatchNorm"').replace("bn_param { HOW }", ""), ["Convolution"]),
     ("Intel's norm and scale", CONV + INTEL.replace("bias_term: false", "") + SCALE, ["Convolution"]),
 ]
 
@@ -115,6 +120,7 @@ NOT_INTO_NEXT = [
     ("a shared scale", BEFORE["scale"].replace('top: "x"', 'top: "x" param { name: "w" }') + ONE, "TEST"),
     ("a loss", BEFORE["scale"].replace('top: "x"', 'top: "x" loss_weight: 1') + ONE, "TEST"),
     ("stopped gradient", BEFORE["scale"] + ONE.replace('bottom: "x"', 'bottom: "x" propagate_down: false'), "TEST"),
+    ("weights that are scaled", BEFORE["scale"] + FULL.replace("TRANSPOSE", "normalize: true"), "TEST"),
     ("no convolution behind", BEFORE["scale"] + RELU.replace('"c"', '"x"'), "TEST"),
 ]
 
@@ -161,8 +167,16 @@ KEEPS = [
         + NORM,
         "TEST",
     ),
+    ("weights that are scaled", FULL.replace("TRANSPOSE", "normalize: true") + NORM, "TEST"),
     ("a ReLU fused into the norm", CONV + INTEL.replace("bias_term", "relu: true bias_term"), "TEST"),
     ("stopped gradient", CONV + NORM.replace('bottom: "c"', 'bottom: "c" propagate_down: false'), "TEST"),
+    ("SegNet's BN of the batch", CONV + BN.replace("HOW", "bn_mode: LEARN"), "TEST"),
+    (
+        "SegNet's BN that tells the mean",
+        CONV + BN.replace("HOW", "bn_mode: INFERENCE").replace('top: "c"', 'top: "c" top: "m"'),
+        "TEST",
+    ),
+    ("CTPN's BN along rows", CONV + BN.replace("HOW", "moving_average: true axis: 2"), "TEST"),
     ("not after a convolution", NORM.replace('"c"', '"x"'), "TEST"),
     ("another layer between", CONV + RELU + NORM, "TEST"),
 ]

@@ -120,6 +120,14 @@ def test_shapes_may_change_from_call_to_call():
     assert programs(net) == program.MOST
 
 
+def test_ever_new_shapes_are_forgotten(monkeypatch):
+    monkeypatch.setattr(program, "FORGETS", 3)
+    net, _ = pair(X + conv("c"))
+    for size in range(5, 15):
+        net(x=torch.zeros(1, 3, size, size))
+        assert 0 < len(net._programs.met) <= 3
+
+
 def test_threads_do_not_disturb_each_other():
     net, plain = pair()
     xs = [torch.randn(1 + i % 2, 3, 7, 5, generator=torch.Generator().manual_seed(i)) for i in range(6)]
@@ -228,6 +236,12 @@ def test_gradients_modes_and_layouts():
     net(asked)["y"].square().sum().backward()
     assert asked.grad is not None and asked.grad.abs().max() > 0
     assert programs(net) == 1
+    net.requires_grad_(True)
+    for _ in range(3):
+        assert net(x)["y"].requires_grad
+    with torch.no_grad():
+        assert not net(x)["y"].requires_grad
+    assert programs(net) == 1
 
 
 LABEL = 'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 2 } } }\n'
@@ -246,6 +260,8 @@ layer { name: "l" type: "LSTM" bottom: "c" bottom: "cont" top: "l"
 layer { name: "y" type: "TanH" bottom: "l" top: "y" }
 """
 
+SUM = 'layer { name: "y" type: "Axpy" bottom: "p" bottom: "c" bottom: "x" top: "y" }\n'
+PRIORS = 'layer { name: "y" type: "PriorBox" bottom: "c" bottom: "x" top: "y" prior_box_param { min_size: 2 } }\n'
 # name, net, how many layers run behind the program
 PARTS = [
     ("losses", X + LABEL + conv("c") + relu("c") + FC + LOSS + RIGHT, 2),
@@ -267,6 +283,31 @@ PARTS = [
     ),
     ("a state that is kept", X + conv("c") + LSTM, 2),
     ("a sum over what the program gave", X + conv("c") + MASK + conv("d", "p") + add("c", "d"), 2),
+    *(
+        (
+            kind,
+            X + conv("c").replace("num_output: 3", "num_output: 4") + simple(kind, "c", "y", more) + conv("d", "y"),
+            0,
+        )
+        for kind, more in [
+            ("BN", "bn_param { bn_mode: INFERENCE }"),
+            ("BN", "bn_param { slope_filler { value: 2 } }"),
+            ("CuDNNBatchNorm", ""),
+            ("DepthwiseConvolution", "convolution_param { num_output: 4 group: 4 kernel_size: 3 pad: 1 }"),
+            ("ConvolutionDepthwise", "convolution_param { kernel_size: 3 pad: 1 }"),
+            ("Interp", "interp_param { height: 9 width: 8 }"),
+            ("Mish", ""),
+            ("Normalize", "norm_param { across_spatial: false scale_filler { value: 20 } channel_shared: false }"),
+            ("Permute", "permute_param { order: 0 order: 2 order: 3 order: 1 }"),
+            ("ReLU6", ""),
+            ("SeLu", ""),
+            ("ShuffleChannel", "shuffle_channel_param { group: 2 }"),
+            ("Upsample", "upsample_param { scale: 2 }"),
+        ]
+    ),
+    ("Axpy", X + conv("c") + pool("c").replace("kernel_size: 3 stride: 1 pad: 1", "global_pooling: true") + SUM, 0),
+    ("statistics of the batch, from forks", X + conv("c") + simple("BN", "c", "y", "bn_param { bn_mode: LEARN }"), 1),
+    ("priors", X + conv("c") + PRIORS + conv("d", "c"), 1),
 ]
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from math import prod
+from typing import TypeGuard
 
 from ..graph import Graph, Node, Shape, Value
 from ..layer_module import LayerModule
+from ..layers.convolution import Convolution
 from ..layers.eltwise import Eltwise
 from ..layers.inner_product import InnerProduct
 from ..layers.pooling import Pooling
 from ..layers.relu import ReLU
 from .int8 import Int8Module
 from .lrn import FastLRN
-from .onednn import PackedConvolution
+from .onednn import DTYPES, PackedConvolution
 
 BLOCK = 16  # channels that oneDNN keeps side by side, at most
 _KEEPS_ORDER = (Eltwise, Pooling, ReLU)  # layers whose top lies in memory as their bottom does
@@ -49,7 +51,7 @@ def planned(graph: Graph, modules: Sequence[LayerModule], item: int, whole: bool
         peak = max(peak, alive + max(beside, copied))
         alive -= sum(sizes[v] for v in let_go.get(i, ()))
         kept = isinstance(module, FastLRN) or isinstance(node.layer, _KEEPS_ORDER)
-        order = any(plain[v] for v in node.bottoms) if kept else not isinstance(module, PackedConvolution)
+        order = any(plain[v] for v in node.bottoms) if kept else not _packs(module)
         plain.update((v, order and not _flat(v.shape)) for v in node.tops)
     return peak
 
@@ -59,11 +61,18 @@ def _homes(graph: Graph, modules: Sequence[LayerModule], whole: bool) -> dict[Va
     home: dict[Value, Value] = {}
     for node, module in zip(graph.nodes, modules, strict=True):
         for top in node.tops:
-            if getattr(module, "overwrites", False) and not whole:
+            if _packs(module) and module.overwrites and not whole:
                 home[top] = home[node.bottoms[1]]
             else:
                 home[top] = home[node.bottoms[0]] if node.layer.views else top
     return home
+
+
+def _packs(module: LayerModule | Int8Module) -> TypeGuard[PackedConvolution]:
+    """Whether oneDNN runs a convolution, in the type of its weights and where they are."""
+    return (
+        isinstance(module, PackedConvolution) and module.weight.dtype in DTYPES and module.weight.device.type == "cpu"
+    )
 
 
 def _flat(shape: Shape) -> bool:
@@ -85,7 +94,7 @@ def _beside(
     """How many bytes a layer holds beside its bottoms and tops while it runs."""
     if isinstance(module, Int8Module):
         return module.beside(node, [v in packed for v in node.bottoms])
-    if isinstance(module, PackedConvolution):
+    if _packs(module):
         return sum(prod(v.shape) for v in node.bottoms if plain[v]) * item  # copied, channels last
     if isinstance(module, FastLRN):
         n, c, h, w = node.bottoms[0].shape
@@ -96,4 +105,11 @@ def _beside(
         return sum(prod(v.shape) for v in node.tops) * 8
     if isinstance(node.layer, _ALONE) or node.layer.views:
         return 0
-    return sum(prod(v.shape) for v in node.tops) * item
+    columns = 0
+    if isinstance(node.layer, Convolution) and module.weight.dtype not in DTYPES:  # torch unfolds the images for these
+        columns = (
+            sum(prod(s) // node.layer.num_output for s in node.top_shapes)
+            * prod(module.weight.shape[1:])
+            * node.layer.group
+        )
+    return (columns + sum(prod(v.shape) for v in node.tops)) * item

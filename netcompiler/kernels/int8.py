@@ -105,7 +105,7 @@ def refusal(node: Node, weight: Tensor | None = None) -> str | None:
             return f"{len(layer.kernel)} spatial axes from axis {layer.axis + 1} on: the kernel is for images"
         if len(node.tops) != 1:
             return "several tops"
-    elif type(layer) is not InnerProduct or layer.normalize:
+    elif type(layer) is not InnerProduct or layer.normalize or layer.ones():
         return "no such kernel"
     elif layer.axis < 1:
         return "it runs over the batch"

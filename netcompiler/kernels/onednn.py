@@ -53,7 +53,7 @@ class PackedConvolution(LayerModule):
         self.add_and_cut: tuple[Any, ...] = ("add", 1.0, "relu" if layer.relu and not slope else None, [], None)
         self.packed: Tensor | None = None
         self.packed_of: tuple[int, int, str] | None = None
-        self.fitting: dict[tuple[int, ...], bool] = {}
+        self.fitting: tuple[tuple[int, ...], bool] = ((), False)  # the last size of images, and whether oneDNN takes it
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = bottoms[0]
@@ -89,12 +89,13 @@ class PackedConvolution(LayerModule):
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
             return False
         size = tuple(x.shape[2:])
-        fits = self.fitting.get(size)
-        if fits is None:
+        known, fits = self.fitting
+        if known != size:
             layer = self.layer
             sides = zip(size, layer.kernel, layer.pad, layer.dilation, strict=True)
-            fits = self.fitting[size] = all(s + 2 * p > d * (k - 1) for s, k, p, d in sides) and x.numel() > 0
-        return fits
+            fits = all(s + 2 * p > d * (k - 1) for s, k, p, d in sides)
+            self.fitting = size, fits
+        return fits and x.numel() > 0
 
     def weights(self, x: Tensor) -> Tensor:
         """The weights in oneDNN's order, made anew where Caffe's were changed."""

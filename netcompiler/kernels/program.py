@@ -11,7 +11,7 @@ import platform
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -25,9 +25,12 @@ from ..codegen import fills_itself, forward_source
 from ..graph import Graph, Node, Shape, Value
 from ..layer_module import LayerModule
 from ..layers.batch_norm import BatchNorm
+from ..layers.bn import BN
+from ..layers.cudnn_batch_norm import CuDNNBatchNorm
 from ..layers.input import Input
 from ..layers.lrn import LRN
 from ..layers.pooling import Pooling
+from ..layers.upsample import Upsample
 from .lrn import FastLRN, normalised
 from .onednn import PackedConvolution
 
@@ -35,14 +38,27 @@ BOUNDS = {torch.float32: 5e-5, torch.bfloat16: 2e-2}  # how far a program may be
 MOST = 4  # programs of a net: each keeps the weights in an order of its own
 TRIES, ENOUGH = 3, 1.0  # runs of a new program and of the layers, in turn; seconds after which no further one is made
 MARGIN = 1.05  # how much slower than the layers a program may seem: clocks are noisy
+FORGETS = 1000  # shapes met once that are remembered, at most
 CHANGES = 8  # of weights; each program leaves some text with TorchScript, so a net that changes on and on gets no more
 HEAVY = 256 << 20  # bytes of weights from which on there is one program only
 # Layers whose forward is a function of their bottoms and blobs alone, with no word about the values in them.
 PURE = frozenset(
     {
-        *("AbsVal", "BNLL", "BatchNorm", "Bias", "Clip", "Concat", "Convolution", "Crop", "Deconvolution", "Dropout"),
-        *("ELU", "Eltwise", "Exp", "Flatten", "InnerProduct", "Input", "LRN", "Log", "PReLU", "Pooling", "Power"),
-        *("ReLU", "Reshape", "Scale", "Sigmoid", "Slice", "Softmax", "Split", "Swish", "TanH", "Tile"),
+        *("AbsVal", "Axpy", "BN", "BNLL", "BatchNorm", "Bias", "Clip", "Concat", "Convolution", "ConvolutionDepthwise"),
+        *(
+            "Crop",
+            "CuDNNBatchNorm",
+            "Deconvolution",
+            "DepthwiseConvolution",
+            "Dropout",
+            "ELU",
+            "Eltwise",
+            "Exp",
+            "Flatten",
+        ),
+        *("InnerProduct", "Input", "Interp", "LRN", "Log", "Mish", "Normalize", "PReLU", "Permute", "Pooling", "Power"),
+        *("ReLU", "ReLU6", "Reorg", "Reshape", "Scale", "SeLu", "ShuffleChannel", "Sigmoid", "Slice"),
+        *("Softmax", "Split", "Swish", "TanH", "Tile", "Upsample"),
     }
 )
 _building = threading.Lock()  # what the compiler is told holds for the whole process
@@ -73,13 +89,19 @@ class Programs:
 
     def of(self, fed: Sequence[Tensor | None], shapes: tuple[Shape, ...]) -> _Program | None:
         """The program for these inputs; None where the layers are to run one by one."""
-        if not self.on or torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in fed):
+        if (
+            not self.on
+            or torch.is_grad_enabled()
+            and any(t.requires_grad for t in (*self.tensors(), *fed) if t is not None)
+        ):
             return None
         if torch._C._is_tracing() or any(type(x) not in (Tensor, NoneType) for x in fed):  # fakes, say
             return None
         if any(self.hooks) or list(self.children.values()) != self.modules:
             return None
         if shapes not in self.met:
+            if len(self.met) == FORGETS:  # ever new shapes
+                self.met.clear()
             self.met.add(shapes)
             return None
         found = self.by_shapes.get(shapes)
@@ -91,9 +113,9 @@ class Programs:
             return None
         if found is None and shapes not in self.by_shapes and len(self.by_shapes) < self.most:
             with _building:
-                if shapes not in self.by_shapes:  # another thread may have been here
-                    self.by_shapes[shapes] = self.built(fed)
-                found = self.by_shapes[shapes]
+                if shapes in self.by_shapes:  # another thread has been here
+                    return self.by_shapes.get(shapes)
+                found = self.by_shapes[shapes] = self.built(fed)
         return found
 
     @property
@@ -108,8 +130,11 @@ class Programs:
 
     def state(self) -> list[tuple[int, int]]:
         """What changes when a weight does."""
-        tensors = [t for held in self.holders for t in held.values() if t is not None]
-        return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+        return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in self.tensors()]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """The weights, as they are now."""
+        return (t for held in self.holders for t in held.values() if t is not None)
 
     def built(self, fed: Sequence[Tensor | None]) -> _Program | None:
         """A program, proved on these inputs; None where there can be none."""
@@ -213,7 +238,11 @@ def _pure(node: Node, module: LayerModule) -> bool:
     layer = node.layer
     if isinstance(layer, Pooling) and (layer.pool == "STOCHASTIC" or layer.mask):
         return False
-    if isinstance(layer, BatchNorm) and not layer.use_global_stats:
+    if isinstance(layer, BatchNorm) and not layer.use_global_stats or isinstance(layer, Upsample) and layer.by_mask:
+        return False
+    if isinstance(layer, BN) and not (layer.inference or layer.stored):
+        return False
+    if isinstance(layer, CuDNNBatchNorm) and not layer.stored:
         return False
     ours = type(layer).__module__.startswith(f"{__name__.split('.')[0]}.layers.")  # and not a user's own of that kind
     return ours and layer.kind in PURE and type(module) in (LayerModule, PackedConvolution, FastLRN)

@@ -9,6 +9,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import rows
 from ..errors import NetError, NetWarning
 from ..files import atomic
 from ..graph import Graph, Node
@@ -114,6 +116,7 @@ def machine(dtype: torch.dtype) -> str:
     return f"{name} {level}, {torch.get_num_threads()} threads, torch {torch.__version__}, {kind}"
 
 
+@rows.unwritten()
 def tuned(build: Callable[[Choices], Any], progress: Progress | None = None, path: Path | None = None) -> Any:
     """The fastest of the nets that `build` makes, with the fastest kernel for each of its convolutions.
 
@@ -150,7 +153,10 @@ def _best_whole(usual: Any, build: Callable[[Choices], Any], findings: Findings,
                 else:
                     nets[name] = net
         feeds = _feeds(usual)
-        seconds = compare({name: _runner(net, feeds) for name, net in nets.items()}, warm=3)
+        with ExitStack() as stack:
+            for net in nets.values():
+                stack.enter_context(net.afresh())
+            seconds = compare({name: _runner(net, feeds) for name, net in nets.items()}, warm=3)
         seconds |= {name: seconds[other] for name, other in same.items()}
         known = fastest(seconds)
         findings.add(what, known, seconds)

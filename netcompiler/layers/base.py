@@ -86,6 +86,11 @@ class Layer:
         """What to do about a weight file that has `count` arrays for this layer, which has another number of blobs."""
         return None
 
+    @classmethod
+    def silent(cls, count: int) -> set[int]:
+        """Which of so many bottoms never take a gradient."""
+        return {i % count for i in cls.no_gradient if -count <= i < count}
+
     def loss_weight(self) -> float:
         """The weight in the loss that the first top has where the net gives none."""
         return float(self.is_loss)
@@ -144,7 +149,9 @@ class InputLayer(Layer):
         for i, shape in enumerate(self.shapes):
             if shape is None:
                 what = f"the net does not tell the shape of top {i}"
-                raise ShapeUnknown(what, hint="give it: inputs={name: shape}, or --input NAME=DIMS")
+                fault = ShapeUnknown(what, hint="give it: inputs={name: shape}, or --input NAME=DIMS")
+                fault.top = i
+                raise fault
         return tuple(shape for shape in self.shapes if shape is not None)
 
     def settings(self) -> dict[str, str]:

@@ -91,4 +91,4 @@ def operand(axis: int, num_axes: int, bottoms: Shapes) -> Shape:
 
 def spread(value: Tensor, x: Tensor, axis: int) -> Tensor:
     """`value`, whose axes lie along those of `x` from `axis` on, shaped so that PyTorch broadcasts it so."""
-    return value.reshape(*value.shape, *(1,) * (x.dim() - axis - value.dim()))
+    return value.reshape((*value.shape, *(1,) * (x.dim() - axis - value.dim())))

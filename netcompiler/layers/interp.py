@@ -9,7 +9,7 @@ from ..errors import NetError
 from ..graph import Shape, Shapes
 from ..text import Msg
 from ..windows import NOTHING, Window, Windows
-from .base import Layer, exactly, layer
+from .base import Layer, exactly, layer, not_empty
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ class Interp(Layer):
 
     bottom[0]: N x C x H x W      bottom[1], if there is one: the size, its values are not read      top[0]: N x C x H' x W'
     The bottom is cropped first: pad_beg and pad_end, not above 0, take off so many pixels before and after, on both axes.
+    use_blob_size, where it is given, says whether there is a bottom[1].
     H' of a cropped H: of bottom[1]; (H - 1) / shrink_factor + 1; (H - 1) zoom_factor + 1; height; or first shrunk, then
     zoomed, where both are given and height and width are not. A factor alone wins over height and width.
     Pixel i of the top lies at i (H - 1) / (H' - 1), at 0 where H' is 1.
@@ -45,6 +46,9 @@ class Interp(Layer):
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         p = msg.interp_param
+        if p.has("use_blob_size") and p.use_blob_size != (len(bottoms) > 1):
+            at, expected = p.at("use_blob_size"), "true with two bottoms, the second being the size, and only there"
+            raise NetError("use_blob_size does not fit the bottoms", at=at, expected=expected, got=len(bottoms))
         for name in ("pad_beg", "pad_end"):
             if getattr(p, name) > 0:
                 what = f"{name} can only crop"
@@ -70,8 +74,10 @@ class Interp(Layer):
 
     def tops(self, bottoms: Shapes) -> Shapes:
         exactly(4, bottoms)
+        not_empty(bottoms)
         if len(bottoms) > 1:
             exactly(4, bottoms, 1)
+            not_empty(bottoms[1:], 2)
         image = tuple(size + self.pad_beg + self.pad_end for size in bottoms[0][2:])
         for size, cropped in zip(bottoms[0][2:], image, strict=True):
             if cropped < 1:

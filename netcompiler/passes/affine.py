@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ..graph import Node
 from ..layers.batch_norm import BatchNorm
 from ..layers.bias import Bias
+from ..layers.bn import BN
+from ..layers.cudnn_batch_norm import CuDNNBatchNorm
 from ..layers.power import Power
 from ..layers.scale import Scale
 
@@ -33,7 +35,7 @@ def private(node: Node) -> bool:
 
 def affine(node: Node) -> Affine | None:
     """What a node does to each channel, or None where it is not such a layer."""
-    if len(node.bottoms) != 1 or not all(node.propagate) or any(p.name for p in node.params):
+    if len(node.bottoms) != 1 or len(node.tops) != 1 or not all(node.propagate) or any(p.name for p in node.params):
         return None
     if not isinstance(node.layer, Power) and not node.blobs:
         return None
@@ -53,6 +55,26 @@ def _batch_norm(layer: BatchNorm, blobs: list[Exact]) -> Affine | None:
     return Affine(k, b + learned[1] if layer.bias_term else b)
 
 
+def _bn(layer: BN, blobs: list[Exact]) -> Affine | None:
+    """The forks' BN, where it does not take the batch's statistics."""
+    k, b = (blob.reshape(-1) for blob in blobs[:2])
+    if layer.axis != 1 or not (layer.inference or layer.stored):
+        return None
+    return Affine(k, b) if layer.inference else _normalised(k, b, blobs, layer.eps)
+
+
+def _cudnn_batch_norm(layer: CuDNNBatchNorm, blobs: list[Exact]) -> Affine | None:
+    k, b = (blob.reshape(-1) for blob in blobs[:2])
+    return _normalised(k, b, blobs, layer.eps) if layer.stored else None
+
+
+def _normalised(weight: Exact, bias: Exact, blobs: list[Exact], eps: float) -> Affine:
+    """weight (x - mean) / sqrt(variance + eps) + bias, the third and fourth blob being the statistics."""
+    mean, variance = (blob.reshape(-1) for blob in blobs[2:4])
+    k = weight / np.sqrt(variance + eps)
+    return Affine(k, bias - mean * k)
+
+
 def _scale(layer: Scale, blobs: list[Exact]) -> Affine | None:
     if (layer.axis, layer.num_axes) != (1, 1):
         return None
@@ -70,7 +92,9 @@ def _power(layer: Power, blobs: list[Exact]) -> Affine | None:
 
 
 _RULES: dict[type, Callable[[Any, list[Exact]], Affine | None]] = {
+    BN: _bn,
     BatchNorm: _batch_norm,
+    CuDNNBatchNorm: _cudnn_batch_norm,
     Scale: _scale,
     Bias: _bias,
     Power: _power,

@@ -20,7 +20,8 @@ def fold_batchnorm(graph: Graph) -> Graph:
 
     Given:   c = Convolution x;  n = BatchNorm c (with weight and bias of its own, or without);  s = Scale n
     Result:  s = Convolution' x        weight' = weight k,  bias' = bias k + b,  where BatchNorm and Scale are y = k x + b
-    When:    nothing is fused behind c or n already (Intel Caffe's relu and fusion_type);
+    When:    nothing is fused behind c or n already (Intel Caffe's relu and fusion_type), and c does not scale its weight
+             itself (happynear's normalize);
              c and n have one reader each, are not outputs and carry no loss weight; gradient flows into n and s
              (propagate_down is not false); no blob of the three is shared by name; all have blobs;
              the statistics are fixed (TEST or use_global_stats); Scale and Bias have one bottom and run over axis 1,
@@ -57,6 +58,8 @@ def _can_take(node: Node) -> bool:
     layer = node.layer
     if isinstance(layer, Convolution) and (layer.relu or layer.summed):
         return False
+    if isinstance(layer, InnerProduct) and layer.normalize:
+        return False
     return isinstance(layer, Convolution | InnerProduct) and layer.axis == 1 and len(node.tops) == 1 and private(node)
 
 
@@ -83,8 +86,9 @@ def fold_into_next(graph: Graph) -> Graph:
     Given:   s = Scale x;  c = Convolution s
     Result:  c = Convolution' x        weight' = weight k,  bias' = bias + weight b,  where Scale is y = k x + b
     When:    s has one reader, is no output and carries no loss weight; gradient flows into both; the blobs of both are
-             bound and not shared by name; the statistics are fixed; both run over axis 1. Where b is not 0, the kernel is
-             1 x 1 without padding: zeros around an image are not k 0 + b. Any run of such layers folds.
+             bound and not shared by name; the statistics are fixed; both run over axis 1, and c does not scale its weight
+             itself. Where b is not 0, the kernel is 1 x 1 without padding: zeros around an image are not k 0 + b. Any run
+             of such layers folds.
     Source: Ioffe & Szegedy 2015, Algorithm 2.
     """
     makers = {value: node for node in graph.nodes for value in node.tops}

@@ -19,8 +19,9 @@ def fuse_sum(graph: Graph) -> Graph:
     Given:   c = Convolution x;  s = Eltwise SUM c, y (with coeff or without)
     Result:  s = Convolution' x, y        weight' = coeff_c weight,  bias' = coeff_c bias
     When:    the sum has two different bottoms, and y's coeff is 1; c has no other reader, is no output and carries no loss
-             weight; nothing is fused behind c already; gradient flows into the sum (propagate_down is not false); c's
-             blobs are bound and not shared by name, if its coeff is not 1. Of two convolutions the later one is taken.
+             weight; nothing is fused behind c already, and it is of a type that may have a second bottom; gradient flows
+             into the sum (propagate_down is not false); c's blobs are bound and not shared by name, if its coeff is not 1.
+             Of two convolutions the later one is taken.
     """
     uses = _Uses.of(graph)
     fused: dict[Node, Node] = {}  # by the sum
@@ -35,7 +36,8 @@ def fuse_sum(graph: Graph) -> Graph:
         coeff = layer.coeff or (1.0, 1.0)
         for mine, other, own, others in zip(node.bottoms, node.bottoms[::-1], coeff, coeff[::-1], strict=True):
             conv = uses.makers[mine]
-            if others == 1 and conv not in gone and uses.only_one(conv) and (own == 1 or private(conv)):
+            able_to_add = uses.only_one(conv) and conv.layer.n_bottom[1] > len(conv.bottoms)
+            if others == 1 and conv not in gone and able_to_add and (own == 1 or private(conv)):
                 able.append((uses.places[conv], conv, other, own))
         if able:
             _, conv, other, own = max(able, key=lambda found: found[0])

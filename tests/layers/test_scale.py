@@ -45,6 +45,7 @@ ROWS = [
     Row("two bottoms", scale("axis: 0"), [X, (2, 3)], [X], times(0), macs=N),
     Row("two bottoms and bias", scale("bias_term: true"), [X, (3, 5)], [X], times(1), {"bias": (3, 5)}, N),
     Row("second bottom scalar", scale("axis: 9"), [X, ()], [X], times(0), macs=N),
+    Row("scalars", scale("bias_term: true"), [(), ()], [()], times(0), {"bias": ()}, 1),
     Row("two bottoms alike", scale("axis: 0"), [X, X], [X], times(0), macs=N),
 ]
 BAD = [
