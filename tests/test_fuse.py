@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 import netcompiler
 from netcompiler import kernels, passes
-from netcompiler.kernels.onednn import PackedConvolution
+from netcompiler.kernels.onednn import PackedConvolution, Product
+from netcompiler.layer_module import LayerModule
 from netcompiler.passes.drop_unread import drop_unread
 from netcompiler.passes.fuse_convolution import fuse_relu, fuse_sum
 
@@ -301,3 +302,34 @@ def test_a_forward_takes_no_new_memory_after_the_first():
     pages(3)
     one_blob = 8 * 3 * 300 * 300 * 4 // 4096  # pages
     assert pages(5) < 5 * one_blob
+
+
+def full(more, name="y"):
+    param = f'inner_product_param {{ num_output: 4 weight_filler {{ type: "xavier" }} {more} }}'
+    return f'layer {{ name: "{name}" type: "InnerProduct" bottom: "x" top: "{name}" {param} }}\n'
+
+
+PRODUCTS = [
+    ("images", "", Product),
+    ("without bias", "bias_term: false", Product),
+    ("axis 2", "axis: 2", Product),
+    ("axis 0", "axis: 0", Product),
+    ("the last axis", "axis: -1", Product),
+    ("transposed", "transpose: true", LayerModule),
+    ("scaled weights", "normalize: true", LayerModule),
+    ("axes of 1", "min_top_axes: 4", LayerModule),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("more", "kind"), [p[1:] for p in PRODUCTS], ids=[p[0] for p in PRODUCTS])
+def test_products(more, kind, dtype):
+    net, plain = compiled(bound(X + full(more)), dtype=dtype), netcompiler.CompiledNet(bound(X + full(more)))
+    assert type(net.y) is kind
+    for batch in (2,) if "axis: 0" in more else (2, 3, 1):
+        close(net, plain, 2e-2 if dtype == torch.bfloat16 else 1e-5, batch=batch)
+    x = feeds(net)["x"].to(dtype).requires_grad_()
+    net(x)["y"].square().sum().backward()
+    assert x.grad.abs().max() > 0
+    x = feeds(net)["x"].to(dtype)
+    torch.testing.assert_close(torch.export.export(net, (x,)).module()(x)["y"], net(x)["y"], rtol=1e-2, atol=1e-2)

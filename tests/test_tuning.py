@@ -1,6 +1,8 @@
 """The search among kernels: what it finds, keeps, reads again, and how it is broken off."""
 
 import json
+import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -163,7 +165,15 @@ def test_a_net_without_siblings_is_built_no_more_than_needed(measured):
     assert calls == [["[true, false]", "[false, false]"]] and net.choices == tuning.USUAL
 
 
-BROKEN = ["", "{", "[]", '{"MACHINE": 3}', '{"MACHINE": {"WHAT": {"choice": "none", "seconds": {"a": 1}}}}', "\x00\xff"]
+BROKEN = [
+    "",
+    "{",
+    "[]",
+    '{"MACHINE": 3}',
+    '{"MACHINE": {"WHAT": {"choice": "none", "seconds": {"a": 1}}}}',
+    "\x00\xff",
+    "[" * 100_000,
+]
 
 
 @pytest.mark.parametrize("text", BROKEN)
@@ -176,13 +186,31 @@ def test_a_broken_file_is_left_out_and_written_anew(cache, text):
         with pytest.warns(NetWarning, match="findings of earlier searches are left out"):
             findings = Findings(torch.float32)
     assert findings.get("what", ["a", "b"]) is None
-    if text.startswith('{"'):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one warning is enough
         findings.add("what", "b", {"a": 2.0, "b": 1.0})
-    else:
-        with pytest.warns(NetWarning):
-            findings.add("what", "b", {"a": 2.0, "b": 1.0})
     assert Findings(torch.float32).get("what", ["a", "b"]) == "b"
     assert Findings(torch.float32).get("what", ["a", "c"]) is None, "other candidates are measured anew"
+
+
+def test_findings_of_another_version_do_not_count(monkeypatch):
+    Findings(torch.float32).add("what", "b", {"a": 2.0, "b": 1.0})
+    monkeypatch.setattr(tuning, "__version__", "0.0")
+    assert Findings(torch.float32).get("what", ["a", "b"]) is None
+
+
+def test_many_writers_leave_a_whole_file(cache):
+    def write(i):
+        for k in range(20):
+            Findings(torch.float32).add(f"{i} {k}", "x", {"x": 1.0})
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = json.loads(cache.read_text())[tuning.machine(torch.float32)]
+    assert 20 <= len(kept) <= 80 and not list(cache.parent.glob("*.part"))
 
 
 def test_two_searches_at_once_keep_both_findings():
@@ -195,8 +223,9 @@ def test_two_searches_at_once_keep_both_findings():
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NETCOMPILER_CACHE", str(tmp_path / "file"))
-    with pytest.warns(NetWarning, match="is not kept"):
+    with pytest.warns(NetWarning, match="is not kept") as told:
         net, plain = tune()
+    assert len(told) == 2, "once that it cannot be read, and once that it cannot be written"
     close(net, plain)
 
 

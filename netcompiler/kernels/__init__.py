@@ -29,6 +29,8 @@ def chosen(node: Node) -> type[LayerModule] | None:
 
     if lrn.FastLRN.takes(node):
         return lrn.FastLRN
+    if onednn.Product.takes(node):
+        return onednn.Product
     return onednn.PackedConvolution if onednn.takes(node) else None
 
 

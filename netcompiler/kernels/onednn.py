@@ -1,4 +1,4 @@
-"""Convolutions on the CPU through oneDNN, with sum and ReLU in the same walk over memory and weights laid out for it."""
+"""Convolutions and products on the CPU through oneDNN: with sum and ReLU in the same walk over memory, and packed weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from torch import Tensor
 from ..graph import Node
 from ..layer_module import LayerModule
 from ..layers.convolution import Convolution
+from ..layers.inner_product import InnerProduct
 
 DTYPES = (torch.float32, torch.bfloat16)
+HERE: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def takes(node: Node) -> bool:
     """Whether a node can run here, on tensors on the CPU: a Convolution over images, with one bottom (and one to add)."""
     layer = node.layer
-    return isinstance(layer, Convolution) and layer.axis == 1 and len(layer.kernel) == 2 and len(node.tops) == 1
+    return (
+        HERE and isinstance(layer, Convolution) and layer.axis == 1 and len(layer.kernel) == 2 and len(node.tops) == 1
+    )
 
 
 def kernels(node: Node) -> tuple[str, ...]:
@@ -114,3 +118,28 @@ class PackedConvolution(LayerModule):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"packed": None, "packed_of": None}
+
+
+class Product(LayerModule):
+    """An InnerProduct in float32, for inference: PyTorch leaves it to MKL, which is slow on processors that are not Intel's."""
+
+    layer: InnerProduct
+
+    @staticmethod
+    def takes(node: Node) -> bool:
+        """Whether a node can run here."""
+        layer = node.layer
+        return HERE and isinstance(layer, InnerProduct) and not (layer.transpose or layer.normalize or layer.ones())
+
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        x, weight = bottoms[0], self.weight
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or type(x) is not Tensor or not x.numel():
+            return super().forward(*bottoms)
+        if x.device.type != "cpu" or {x.dtype, weight.dtype} != {torch.float32}:
+            return super().forward(*bottoms)
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            return super().forward(*bottoms)
+        ops: Any = torch.ops.mkldnn
+        rows = x.reshape(-1, weight.shape[1])
+        y: Tensor = ops._linear_pointwise(rows, weight, self.bias if self.layer.bias_term else None, "none", [], "")
+        return y.view(*x.shape[: self.layer.axis], -1)

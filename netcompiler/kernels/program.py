@@ -32,7 +32,7 @@ from ..layers.lrn import LRN
 from ..layers.pooling import Pooling
 from ..layers.upsample import Upsample
 from .lrn import FastLRN, normalised
-from .onednn import PackedConvolution
+from .onednn import PackedConvolution, Product
 
 BOUNDS = {torch.float32: 5e-5, torch.bfloat16: 2e-2}  # how far a program may be from the layers' own forwards
 MOST = 4  # programs of a net: each keeps the weights in an order of its own
@@ -245,7 +245,7 @@ def _pure(node: Node, module: LayerModule) -> bool:
     if isinstance(layer, CuDNNBatchNorm) and not layer.stored:
         return False
     ours = type(layer).__module__.startswith(f"{__name__.split('.')[0]}.layers.")  # and not a user's own of that kind
-    return ours and layer.kind in PURE and type(module) in (LayerModule, PackedConvolution, FastLRN)
+    return ours and layer.kind in PURE and type(module) in (LayerModule, PackedConvolution, Product, FastLRN)
 
 
 def _by_layer(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import rows
+from .. import __version__, rows
 from ..errors import NetError, NetWarning
 from ..files import atomic
 from ..graph import Graph, Node
@@ -54,6 +54,7 @@ class Findings:
 
     def __init__(self, dtype: torch.dtype, path: Path | None = None) -> None:
         self.path = path or folder() / "tuning.json"
+        self.told: set[str] = set()
         self.machine = machine(dtype)
         found = self._read().get(self.machine)
         self.here: dict[str, Any] = found if isinstance(found, dict) else {}
@@ -80,7 +81,7 @@ class Findings:
             with atomic(self.path) as file:
                 file.write(json.dumps(every, indent=1, sort_keys=True).encode())
         except (OSError, NetError) as e:
-            warnings.warn(NetWarning(f"{self.path}: what was found is not kept: {e}"), stacklevel=2)
+            self._tell(f"what was found is not kept: {e}")
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -90,10 +91,16 @@ class Findings:
             problem = "it holds no object"
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             problem = str(e)
-        warnings.warn(NetWarning(f"{self.path}: findings of earlier searches are left out: {problem}"), stacklevel=2)
+        self._tell(f"findings of earlier searches are left out: {problem}")
         return {}
+
+    def _tell(self, problem: str) -> None:
+        """Warn of what is wrong with the file, once: it is read and written with each finding."""
+        if problem not in self.told:
+            self.told.add(problem)
+            warnings.warn(NetWarning(f"{self.path}: {problem}"), stacklevel=3)
 
 
 def folder() -> Path:
@@ -113,7 +120,8 @@ def machine(dtype: torch.dtype) -> str:
         pass
     kind = str(dtype).removeprefix("torch.")
     level = torch.backends.cpu.get_cpu_capability()
-    return f"{name} {level}, {torch.get_num_threads()} threads, torch {torch.__version__}, {kind}"
+    versions = f"torch {torch.__version__}, netcompiler {__version__}"
+    return f"{name} {level}, {torch.get_num_threads()} threads, {versions}, {kind}"
 
 
 @rows.unwritten()
@@ -196,7 +204,7 @@ def _measured_kernel(node: Node, module: PackedConvolution, findings: Findings, 
 def _twin(module: PackedConvolution) -> PackedConvolution:
     """A module with the same weights, and its own order of them."""
     twin = object.__new__(type(module))
-    twin.__dict__.update(module.__getstate__() | {"fitting": {}})
+    twin.__dict__.update(module.__getstate__())
     return twin
 
 
