@@ -6,7 +6,7 @@ import linecache
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -21,7 +21,7 @@ from .builder import Inputs, build, reshape
 from .codegen import fills_itself, forward_source, identifiers
 from .errors import NetError
 from .graph import Array, Graph, Node, Shape, Value, dims
-from .kernels import footprint, memory as memory_, tuning
+from .kernels import cuda, footprint, memory as memory_, tuning
 from .kernels.program import Programs
 from .layer_module import LayerModule, owned
 from .text import Msg
@@ -50,7 +50,10 @@ class CompiledNet(nn.Module):
     `net(x)` or `net(data=x)` returns `{blob: tensor}`. `code` is the program that it runs, `graph` its graph. An optimised
     net also keeps the graph before optimisation, `source`, with the weights as Caffe holds them; else the module alone
     holds the weights, and `source` is `graph`.
+    tf32: whether CUDA may multiply float32 as TensorFloat-32, with 10 bits of fraction; PyTorch would. Same numbers want no.
     """
+
+    tf32 = False
 
     _run: Callable[..., tuple[Tensor, ...]]
     _slots: list[_Slot]  # the inputs, in order
@@ -176,13 +179,20 @@ class CompiledNet(nn.Module):
         Raises: NetError for a missing or unknown input, and for a shape that a layer cannot take.
         """
         fed = self._feeds(feeds, named)
-        if not torch.compiler.is_compiling():
-            shapes = self._check_shapes(fed)
+        if torch.compiler.is_compiling():
+            return self._named(self._run(self, *fed))
+        shapes = self._check_shapes(fed)
+        with self.precision():
             program = self._programs.of(fed, shapes) if self._programs else None
-            if program is not None:
-                return {v.blob: t for v, t in zip(self.graph.outputs, program(*fed), strict=True)}
-        results = self._run(self, *fed)
-        return {v.blob: t for v, t in zip(self.graph.outputs, results, strict=True)}
+            return self._named(program(*fed) if program else self._run(self, *fed))
+
+    def _named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return {v.blob: t for v, t in zip(self.graph.outputs, outputs, strict=True)}
+
+    def precision(self) -> AbstractContextManager[None]:
+        """In this block float32 on CUDA is multiplied as the net says (see `tf32`); a backward pass should stand in it."""
+        exact = self.device.type != "cuda" or self.dtype != torch.float32
+        return nullcontext() if exact else cuda.precision(self.tf32)
 
     def _feeds(self, feeds: tuple[Any, ...], named: dict[str, Any]) -> list[Tensor | None]:
         slots = self._slots
@@ -373,7 +383,9 @@ def compile(
     if whole.faults:
         raise NetError.join(whole.faults)
     graph = _selected(whole, outputs)
-    where = _device(device)
+    where, type_ = _device(device), _dtype(dtype)
+    if dtype == "tf32" and where.type != "cuda":
+        raise NetError("tf32 is for CUDA devices", got=f"the device {where}", hint="leave --dtype out")
     _check_memory(graph, where)
     blobs = None if weights is None else _read(weights)
     if not any(n.blobs for n in graph.nodes) or blobs is not None:
@@ -387,7 +399,9 @@ def compile(
 
     def made(choices: tuning.Choices) -> CompiledNet:
         told = None if tune else progress  # who tunes tells of that
-        return CompiledNet(graph, device=where, dtype=_dtype(dtype), optimize=optimize, choices=choices, progress=told)
+        net = CompiledNet(graph, device=where, dtype=type_, optimize=optimize, choices=choices, progress=told)
+        net.tf32 = dtype == "tf32"
+        return net
 
     found: CompiledNet = tuning.tuned(made, progress) if tune else made(tuning.USUAL)
     return found
@@ -486,7 +500,13 @@ def _device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -1,7 +1,6 @@
 """A whole net as one program: the same numbers as the layers give, whatever changes between calls."""
 
 import copy
-import ctypes
 import gc
 import pickle
 import threading
@@ -16,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 import netcompiler
 from netcompiler.kernels import program
 from netcompiler.kernels.lrn import FastLRN
+from netcompiler.kernels.memory import give_back, resident
 
 from .test_fuse import BLOCK, add, close, compiled, conv, feeds, pool, relu
 from .test_passes import X, bound
@@ -424,11 +424,6 @@ def test_lrn(size, beta):
         close(net, plain)
 
 
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-
-
 def test_ten_thousand_forwards_take_no_more_memory():
     net, plain = pair()
     x = feeds(net)["x"]
@@ -462,7 +457,7 @@ def test_nets_that_are_gone_leave_no_weights():
         assert programs(net) == 1
         del net
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+        give_back()
 
     for _ in range(3):
         build()

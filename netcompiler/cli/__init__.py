@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .. import __version__
 from ..errors import NetError, NetWarning
@@ -156,9 +156,12 @@ def int8_options(p: argparse.ArgumentParser) -> None:
 
 def share(text: str) -> float:
     """A bound for --max-error."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a bound is a number, such as 0.05, and not {text!r}") from None
     if not value >= 0:
-        raise argparse.ArgumentTypeError("a bound is not negative")
+        raise argparse.ArgumentTypeError(f"a bound is not negative, as {text} is")
     return value
 
 
@@ -167,12 +170,14 @@ TUNE = "measure which kernels are fastest here, and keep that for the next time 
 
 def error_bound(text: str) -> float | str:
     """A bound for --check; argparse passes the default through here as well."""
-    if text == "":
-        return text
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError("a bound is not negative")
-    return value
+    return text if text == "" else share(text)
+
+
+def alone(flag: str, others: Mapping[str, bool], hint: str) -> None:
+    """Raises: NetError for an option that is given beside `flag`, and would not have its effect. others: by option."""
+    for name, given in others.items():
+        if given:
+            raise NetError(f"{name} does not go with {flag}", hint=hint)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -193,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
     p.add_argument("--outputs", metavar="B,...", help="blobs to compute, in place of the net's own outputs")
     p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA when there is one)")
-    p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16, float64 or int8")
+    p.add_argument("--dtype", metavar="T", help="float32 (default), tf32 (CUDA), bfloat16, float16, float64 or int8")
     p.add_argument("--no-optimize", action="store_true", help="keep one module per Caffe layer")
     p.add_argument("--tune", action="store_true", help=TUNE)
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")

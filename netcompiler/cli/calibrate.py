@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import NetError
 from ..graph import Array, Graph, Value
+from . import alone
 
 if TYPE_CHECKING:
     from ..data.image import Preparation
@@ -39,9 +40,7 @@ def wanted(options: argparse.Namespace) -> bool:
         f"--phase {options.phase}": options.phase != "TEST",
         f"--device {options.device}": options.device not in (None, "cpu"),
     }
-    for name, given in forbidden.items():
-        if given:
-            raise NetError(f"{name} does not go with --dtype int8", hint="int8 is for optimised TEST nets on the CPU")
+    alone("--dtype int8", forbidden, "int8 is for optimised TEST nets on the CPU")
     if not options.calibrate:
         hint = (
             "--calibrate FOLDER, of a few hundred pictures like those that it is to see; or synthetic, to measure speed"
@@ -138,4 +137,4 @@ def report_of(net: CompiledNet) -> Report | None:
 
 def type_name(net: CompiledNet) -> str:
     """The type that a net runs in, as --dtype names it."""
-    return "int8" if report_of(net) else str(net.dtype).removeprefix("torch.")
+    return "int8" if report_of(net) else "tf32" if net.tf32 else str(net.dtype).removeprefix("torch.")

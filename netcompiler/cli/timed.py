@@ -13,8 +13,8 @@ from .. import drawing, export, rows, stats
 from ..builder import build
 from ..errors import NetError
 from ..upgrade import load
-from . import TUNE, calibrate, dialect_options, int8_options
-from .run import Progress, input_shapes, out_of_memory
+from . import TUNE, alone, calibrate, dialect_options, int8_options
+from .run import Progress, check_tune, input_shapes, out_of_memory
 
 if TYPE_CHECKING:
     from ..graph import Node
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
     p.add_argument("--batch", metavar="N", type=int, help="the first dim of all inputs")
     p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA when there is one)")
-    p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16, float64 or int8")
+    p.add_argument("--dtype", metavar="T", help="float32 (default), tf32 (CUDA), bfloat16, float16, float64 or int8")
     p.add_argument("--iters", metavar="N", type=int, default=20, help="how many runs are measured (default: 20)")
     p.add_argument("--no-optimize", action="store_true", help="one module per Caffe layer")
     p.add_argument("--tune", action="store_true", help=TUNE)
@@ -83,6 +83,11 @@ def main(arguments: list[str]) -> int:
     if options.batch is not None and options.batch < 1:
         raise NetError("no batch", at="--batch", expected="at least 1", got=options.batch)
     int8 = calibrate.wanted(options)
+    train = {"--backward": options.backward, f"--phase {options.phase}": options.phase != "TEST"}
+    if options.tune:
+        check_tune(options, train)
+    if options.peers:
+        alone("--peers", train, "other engines run TEST nets, and forward only")
     say = Progress(quiet=options.json)
     shapes = input_shapes(options.input)
     msg = load(options.net, unknown=options.unknown)
@@ -122,7 +127,10 @@ def main(arguments: list[str]) -> int:
         roof = timing.ceilings(net)
         peers = _peers(net, feeds, options.iters, say) if options.peers else {}
     say.clear()
-    report = _report(net, whole, layers, roof, peers) | {"file": str(options.net), "iters": options.iters}
+    report = _report(net, whole, layers, roof, peers, options.backward) | {
+        "file": str(options.net),
+        "iters": options.iters,
+    }
     if told := calibrate.report_of(net):
         report["int8"] = told.as_dict()
     print(export.as_json(report)) if options.json else _print(report)
@@ -181,9 +189,14 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def _report(
-    net: CompiledNet, whole: list[float], layers: list[list[float]], roof: Ceilings, peers: dict[str, Any]
+    net: CompiledNet,
+    whole: list[float],
+    layers: list[list[float]],
+    roof: Ceilings,
+    peers: dict[str, Any],
+    backward: bool,
 ) -> dict[str, Any]:
-    """What was measured, as plain values."""
+    """What was measured, as plain values. backward: whether `whole` is of forward and backward; the layers' are not."""
     import torch
 
     from ..passes.groups import groups
@@ -205,7 +218,7 @@ def _report(
                 "seconds": seconds,
                 "operations": operations,
                 "bytes": moved,
-                "roof": roof.seconds(operations, moved) / seconds if seconds else None,
+                "roof": roof.seconds(operations, moved) / seconds if seconds and not node.layer.views else None,
             }
         )
     totals = stats.totals(net.source)
@@ -218,7 +231,9 @@ def _report(
         "whole": _spread(whole),
         "images": totals.images,
         "sum_of_layers": sum(row["seconds"] for row in rows),
-        "roof": sum(row["roof"] * row["seconds"] for row in rows if row["roof"]) / statistics.median(whole),
+        "roof": None
+        if backward
+        else sum(r["roof"] * r["seconds"] for r in rows if r["roof"]) / statistics.median(whole),
         "ceilings": asdict(roof),
         "memory": _memory(net),
         "planned_activation_bytes": net.planned_bytes(),
@@ -282,7 +297,7 @@ def _print(report: dict[str, Any]) -> None:
             f"{1e3 * report['sum_of_layers']:.2f} ms, all added up" + (BY_LAYER if report["one_program"] else ""),
         ),
         ("machine", f"{roof['operations'] / 1e9:,.0f} GFLOP/s, {roof['bytes'] / 1e9:.1f} GB/s, measured just now"),
-        ("roof", f"{100 * report['roof']:.0f} % of what these ceilings allow"),
+        *([] if report["roof"] is None else [("roof", f"{100 * report['roof']:.0f} % of what these ceilings allow")]),
         (
             "memory",
             f"{report['memory'] / 1e6:,.0f} MB at the peak, of the whole process; "

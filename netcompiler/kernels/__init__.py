@@ -25,10 +25,11 @@ def chosen(node: Node) -> type[LayerModule] | None:
     A module asks at each call whether it can run what it is given, and else does as the layer says: nets move between
     devices, and shapes change.
     """
-    from . import lrn, onednn
+    from . import grid, lrn, onednn
 
-    if lrn.FastLRN.takes(node):
-        return lrn.FastLRN
+    for kind in (lrn.FastLRN, grid.KeptGrid):
+        if kind.takes(node):
+            return kind
     if onednn.Product.takes(node):
         return onednn.Product
     return onednn.PackedConvolution if onednn.takes(node) else None

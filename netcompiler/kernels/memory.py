@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -34,3 +37,18 @@ def keep() -> bool:
         return False
     most = (1 << 31) - 1
     return bool(mallopt(MMAP_THRESHOLD, 1 << 30) and mallopt(TRIM_THRESHOLD, most))
+
+
+def give_back() -> None:
+    """Return to the system what the process holds and does not use, where the C library can; glibc can."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident() -> int:
+    """The bytes of memory that the process holds; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * mmap.PAGESIZE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..graph import Node
 from ..layer_module import LayerModule
 from ..layers.convolution import Convolution
 from ..layers.inner_product import InnerProduct
+from . import cuda
 
 DTYPES = (torch.float32, torch.bfloat16)
 HERE: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -42,7 +44,9 @@ class PackedConvolution(LayerModule):
     Tensors go through it with the channels last in memory. Where oneDNN cannot run (another device or type, a gradient that is
     asked for, torch.export), the layer's own forward does. Weights changed through `.data`, behind torch's back, are not seen.
 
-    kernel: which of `kernels` runs it.
+    On CUDA cuDNN runs it.
+
+    kernel: which of `kernels` runs it on the CPU.  fused: whether cuDNN is asked for the ReLU as well.
     """
 
     layer: Convolution
@@ -55,13 +59,18 @@ class PackedConvolution(LayerModule):
         slope = layer.negative_slope
         self.cut = ("leaky_relu", [slope], "") if slope else ("relu" if layer.relu else "none", [], "")
         self.add_and_cut: tuple[Any, ...] = ("add", 1.0, "relu" if layer.relu and not slope else None, [], None)
+        self.fused = True
         self.packed: Tensor | None = None
         self.packed_of: tuple[int, int, str] | None = None
         self.fitting: tuple[tuple[int, ...], bool] = ((), False)  # the last size of images, and whether oneDNN takes it
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = bottoms[0]
-        if torch.compiler.is_compiling() or torch._C._is_tracing() or not self.can_run(x):
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
+            return super().forward(*bottoms)
+        if cuda.takes(self, x) and self.fits(x):
+            return cuda.convolution(self, x, bottoms[1] if self.layer.summed else None)
+        if not self.can_run(x):
             return super().forward(*bottoms)
         x = x.contiguous(memory_format=torch.channels_last)
         weight = self.weights(x)
@@ -92,6 +101,10 @@ class PackedConvolution(LayerModule):
             return False
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
             return False
+        return self.fits(x) and x.numel() > 0
+
+    def fits(self, x: Tensor) -> bool:
+        """Whether the images are no smaller than a kernel."""
         size = tuple(x.shape[2:])
         known, fits = self.fitting
         if known != size:
@@ -99,20 +112,34 @@ class PackedConvolution(LayerModule):
             sides = zip(size, layer.kernel, layer.pad, layer.dilation, strict=True)
             fits = all(s + 2 * p > d * (k - 1) for s, k, p, d in sides)
             self.fitting = size, fits
-        return fits and x.numel() > 0
+        return fits
 
     def weights(self, x: Tensor) -> Tensor:
         """The weights in oneDNN's order, made anew where Caffe's were changed."""
-        weight = self.weight
-        state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version, self.kernel)
-        packed = self.packed
-        if packed is None or self.packed_of != state:
+
+        def pack(weight: Tensor) -> Tensor:
             ops: Any = torch.ops.mkldnn
+            packed: Tensor
             if self.kernel == "product":
-                matrix = weight.detach().flatten(1).contiguous()
+                matrix = weight.flatten(1).contiguous()
                 packed = ops._reorder_linear_weight(matrix, x.numel() // max(x.shape[1], 1))
             else:
-                packed = ops._reorder_convolution_weight(weight.detach(), *self.geometry, list(x.shape))
+                packed = ops._reorder_convolution_weight(weight, *self.geometry, list(x.shape))
+            return packed
+
+        return self.kept(self.kernel, pack)
+
+    def ordered(self, order: torch.memory_format) -> Tensor:
+        """The weights in an order of the axes in memory."""
+        return self.kept(str(order), lambda weight: weight.contiguous(memory_format=order))
+
+    def kept(self, how: str, pack: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `pack` makes of the weights, until they change."""
+        weight = self.weight
+        state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version, how)
+        packed = self.packed
+        if packed is None or self.packed_of != state:
+            packed = pack(weight.detach())
             self.packed, self.packed_of = packed, state
         return packed
 

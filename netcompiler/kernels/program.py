@@ -21,6 +21,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ..builder import reshape
 from ..codegen import fills_itself, forward_source
 from ..graph import Graph, Node, Shape, Value
 from ..layer_module import LayerModule
@@ -31,10 +32,15 @@ from ..layers.input import Input
 from ..layers.lrn import LRN
 from ..layers.pooling import Pooling
 from ..layers.upsample import Upsample
+from . import cuda, footprint
 from .lrn import FastLRN, normalised
 from .onednn import PackedConvolution, Product
 
-BOUNDS = {torch.float32: 5e-5, torch.bfloat16: 2e-2}  # how far a program may be from the layers' own forwards
+BOUNDS = {
+    torch.float32: 5e-5,
+    torch.bfloat16: 2e-2,
+    torch.float16: 2e-3,
+}  # how far a program may be from the layers' own forwards
 MOST = 4  # programs of a net: each keeps the weights in an order of its own
 TRIES, ENOUGH = 3, 1.0  # runs of a new program and of the layers, in turn; seconds after which no further one is made
 MARGIN = 1.05  # how much slower than the layers a program may seem: clocks are noisy
@@ -61,6 +67,7 @@ PURE = frozenset(
         *("Softmax", "Split", "Swish", "TanH", "Tile", "Upsample"),
     }
 )
+COMPILER = platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64")  # where PyTorch holds it
 _building = threading.Lock()  # what the compiler is told holds for the whole process
 
 
@@ -140,28 +147,53 @@ class Programs:
         """A program, proved on these inputs; None where there can be none."""
         part = self.part
         assert part is not None
-        sources = [fed[i] for i in part.sources]
+        sources = [x for x in (fed[i] for i in part.sources) if x is not None]
         tensors = [t for m in part.modules for t in (*m.parameters(), *m.buffers())]
-        dtype = tensors[0].dtype if tensors else torch.float32
-        if dtype not in BOUNDS or any(t.device.type != "cpu" or t.dtype != dtype for t in tensors):
+        kinds = {(t.device, t.dtype) for t in (*tensors, *sources)}
+        if len(kinds) != 1 or len(sources) < len(part.sources) or not all(x.numel() for x in sources):
             return None
-        if any(x is None or x.device.type != "cpu" or x.dtype != dtype or not x.numel() for x in sources):
+        (device, dtype) = kinds.pop()
+        if dtype not in BOUNDS or device.type not in ("cpu", "cuda"):
             return None
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return None
-        state = self.state()
+        state, by_layer = self.state(), partial(part.by_layer, SimpleNamespace(**self.children))
+        on_cpu = device.type == "cpu"
         try:
             with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # TorchScript tells of its age
-                run = _compiled(part, [x.contiguous().clone() for x in sources if x is not None])
+                examples = [x.contiguous().clone() for x in sources]
+                run = _compiled(part, examples) if on_cpu else self.recorded(by_layer, examples, fed)
         except Exception:  # whatever it is that the compiler cannot do: the layers can
             return None
-        if run is None or not _worth_it(run, partial(part.by_layer, SimpleNamespace(**self.children)), sources, fed):
+        if run is None or not _worth_it(run, by_layer, sources, fed):
             return None
         for module in part.modules:
-            if isinstance(module, PackedConvolution):
+            if on_cpu and isinstance(module, PackedConvolution):
                 module.packed = None  # the program has the weights in its own order
         return _Program(run, part, self.children, state)
+
+    def recorded(
+        self, by_layer: Callable[..., Any], sources: Sequence[Tensor], fed: Sequence[Tensor | None]
+    ) -> cuda.Recorded | None:
+        """The part's layers as a CUDA graph; None where it would hold much memory, or is not what they give."""
+        part = self.part
+        assert part is not None
+        shapes = {v.blob: tuple(x.shape) for v, x in zip(self.graph.inputs(), fed, strict=True) if x is not None}
+        item = sources[0].element_size()
+        if footprint.planned(reshape(self.graph, shapes), self.modules, item) > cuda.GRAPH_BYTES:
+            return None
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            given = list(fed)
+            for i, x in zip(part.sources, inputs, strict=True):
+                given[i] = x
+            tops: tuple[Tensor, ...] = by_layer(*given)
+            return tops
+
+        want = run(*sources)
+        graph = cuda.Recorded(run, sources)
+        graph.holds = [m.packed for m in part.modules if isinstance(m, PackedConvolution)]
+        bound = BOUNDS[sources[0].dtype]
+        return graph if all(_agree(x, y, bound) for x, y in zip(want, graph(*sources), strict=True)) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +237,7 @@ class Part:
 
         children: the modules of the graph's nodes by attribute, in their order.
         """
-        if platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64"):
+        if not COMPILER and not torch.cuda.is_available():
             return None
         fed, names = graph.inputs(), dict(zip(graph.nodes, children, strict=True))
         made = {v for n in graph.nodes if n.layer.is_input and not fills_itself(n.layer) for v in n.tops}
@@ -277,6 +309,8 @@ def _worth_it(
             for i, (call, given) in enumerate(((run, [x.contiguous() for x in sources]), (by_layer, fed))):
                 start = time.perf_counter()
                 call(*given)
+                if sources and sources[0].is_cuda:
+                    torch.cuda.synchronize(sources[0].device)
                 best[i] = min(best[i], time.perf_counter() - start)
             if time.perf_counter() - begun > ENOUGH:
                 break
@@ -319,7 +353,11 @@ def _forward(node: Node, blobs: Any, bottoms: list[Tensor]) -> tuple[Tensor, ...
 
 
 def _compiled(part: Part, inputs: list[Tensor]) -> Any:
-    """The program; None where the compiler found nothing to do, or where it is not what the layers give."""
+    """The program; None where there is no compiler, or nothing for it to do, or where it is not what the layers give."""
+    dtype = inputs[0].dtype
+    bfloat16 = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not COMPILER or not (dtype == torch.float32 or bfloat16):
+        return None
     script: Any = torch.jit
     straight = _Straight(part).eval()
     examples = [x.clone() for x in inputs]
