@@ -21,7 +21,9 @@ class Filler:
     constant: value.  uniform: [min, max).  gaussian: mean, std; with sparse >= 0 each of an output's inputs is kept with
     probability sparse / fan-out axis length.  xavier: uniform of variance 1 / n.  msra: normal of variance 2 / n; n is
     fan in, fan out or their average by variance_norm.  positive_unitball: uniform [0, 1), each row scaled to sum 1.
-    bilinear: the kernel that upsamples by linear interpolation.  gabor (Intel Caffe): fixed first filters, see gabor.py.
+    gaussian_unitball (happynear): gaussian of mean 0, std 1, each row divided by sqrt(sum of squares + 1e-12).
+    bilinear, which ParseNet calls bilinear_upsampling: the kernel that upsamples by linear interpolation.
+    gabor (Intel Caffe): fixed first filters, see gabor.py.
     Source: Caffe, include/caffe/filler.hpp; Glorot & Bengio 2010; He et al. 2015, eq. 10.
     """
 
@@ -72,12 +74,19 @@ def _constant(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
     return np.full(shape, f.value, np.float32)
 
 
+def _moved(values: Array, scale: float, by: float) -> Array:
+    """scale x values + by, in place, since blobs may be large."""
+    values *= scale
+    values += by
+    return values
+
+
 def _uniform(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
-    return f.min + (f.max - f.min) * rng.random(shape, np.float32)
+    return _moved(rng.random(shape, np.float32), f.max - f.min, f.min)
 
 
 def _gaussian(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
-    values = f.mean + f.std * rng.standard_normal(shape, np.float32)
+    values = _moved(rng.standard_normal(shape, np.float32), f.std, f.mean)
     if f.sparse >= 0:
         # Caffe's quirk: the chance is sparse / num_output, num_output being the first axis.
         values *= rng.random(shape, np.float32) < f.sparse / max(shape[0] if shape else 1, 1)
@@ -86,17 +95,24 @@ def _gaussian(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
 
 def _xavier(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
     scale = sqrt(3.0 / f.fan(shape))
-    return scale * (2 * rng.random(shape, np.float32) - 1)
+    return _moved(_moved(rng.random(shape, np.float32), 2, -1), scale, 0)
 
 
 def _msra(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
-    return sqrt(2.0 / f.fan(shape)) * rng.standard_normal(shape, np.float32)
+    return _moved(rng.standard_normal(shape, np.float32), sqrt(2.0 / f.fan(shape)), 0)
 
 
 def _positive_unitball(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
     values = rng.random(shape, np.float32)
     rows = values.reshape(shape[0] if shape else 1, prod(shape[1:]))
     rows /= rows.sum(1, keepdims=True)
+    return values
+
+
+def _gaussian_unitball(f: Filler, shape: Shape, rng: np.random.Generator) -> Array:
+    values = rng.standard_normal(shape, np.float32)
+    rows = values.reshape(shape[0] if shape else 1, prod(shape[1:]))
+    rows /= np.sqrt((rows**2).sum(1, keepdims=True) + 1e-12)
     return values
 
 
@@ -126,7 +142,9 @@ _FILL = {
     "xavier": _xavier,
     "msra": _msra,
     "positive_unitball": _positive_unitball,
+    "gaussian_unitball": _gaussian_unitball,
     "bilinear": _bilinear,
+    "bilinear_upsampling": _bilinear,
     "gabor": _gabor,
 }
 TYPES = tuple(_FILL)

@@ -100,10 +100,10 @@ CASES = {
     "Inception-v3": Case(23_834_568, 5_713_216_096, 75),
     "Inception-v4": Case(42_679_816, 12_253_974_624, 75),
     "Inception-ResNet-v2": Case(55_843_464, 13_155_794_016, 75),
-    "DCGAN-generator": Case(12_658_435, 410_583_040, shapes={"noise": (1, 100, 1, 1)}, train={}, more=2_765_569),
-    "DCGAN-discriminator": Case(2_765_569, 103_817_216, 64, train={"data": (2, 3, 64, 64), "label": (2, 1)}),
+    "DCGAN-generator": Case(12_658_432, 410_583_040, shapes={"noise": (1, 100, 1, 1)}, train={}, more=17_232_768),
+    "DCGAN-discriminator": Case(17_232_768, 638_992_384, 64, train={"data": (2, 3, 64, 64)}, more=12_658_432),
     "FCN-8s": Case(
-        134_489_759, 181_529_034_048, 32, train={"data": (1, 3, 32, 32), "label": (1, 1, 32, 32)}, more=-120_960
+        134_489_759, 181_529_034_048, 16, train={"data": (1, 3, 16, 16), "label": (1, 1, 16, 16)}, more=-120_960
     ),
     "Captioning-CNN": Case(60_965_224, 724_406_816, 67),
     "Captioning-LSTM": Case(
@@ -194,7 +194,7 @@ def test_figures(name):
             built = netcompiler.build(msg, phase)
         except NetError as e:
             assert "the net does not tell the shape" in e.what
-            assert name in ("DCGAN-discriminator", "FCN-8s", "Captioning-LSTM")
+            assert name in ("FCN-8s", "Captioning-LSTM")
             built = netcompiler.build(msg, phase, inputs=case.training)
         else:
             assert told
@@ -236,7 +236,7 @@ def test_it_runs_and_learns(name):
     case, model = CASES[name], zoo.find(name)
     deploy = netcompiler.build(model.write(), inputs=case.inputs)
     if "train_val" in model.parts and case.train != ():
-        options = {"batch": 2} if name == "DCGAN-generator" else {}
+        options = {"batch": 2} if name.startswith("DCGAN") else {}
         train = netcompiler.build(model.write("train_val", **options), "TRAIN", inputs=case.training)
         still = {n.name for n in train if n.layer.kind == "BatchNorm" and n.layer.use_global_stats}
         given = {k: v for k, v in recipe.weights(train).items() if k in still} if still else None
@@ -245,9 +245,9 @@ def test_it_runs_and_learns(name):
         loss = net.loss(out)
         loss.backward()
         assert math.isfinite(loss.item()) and loss.item() > 0
-        grads = [p.grad for p in net.parameters() if p.requires_grad and p.grad is not None]
-        assert grads and all(bool(g.isfinite().all()) for g in grads)
-        assert sum(bool(g.any()) for g in grads) > len(grads) // 2
+        sizes = [float(p.grad.norm()) for p in net.parameters() if p.requires_grad and p.grad is not None]
+        assert sizes and all(map(math.isfinite, sizes))
+        assert sum(size > 0 for size in sizes) > len(sizes) // 2
         weights = net.caffe_params()
         # The training nets of these two have other shapes, and another last layer.
         other = ("upscore2", "upscore_pool4", "upscore8", "fc-rcnn") if name in ("FCN-8s", "R-CNN") else ()
@@ -262,7 +262,7 @@ def test_it_runs_and_learns(name):
             assert abs(float(value.sum()) / count - 1) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["LeNet", "GoogLeNet", "ResNet-34", "SSD300", "ZFNet", "Faster-R-CNN-ResNet-50"])
+@EVERY
 def test_it_draws(name):
     text = netcompiler.draw(zoo.find(name).write()).svg
     assert text.startswith("<svg") and text.count("<text") > 8
@@ -440,24 +440,65 @@ PUBLISHED = {  # in the folder -> the net whose layers with weights it has, with
     "rbgirshick--fast-rcnn__models__VGG16__no_bbox_reg__test": ("Fast-R-CNN-VGG-16", {}),
     "*py-faster-rcnn__models__pascal_voc__VGG16__faster_rcnn_end2end__test": ("Faster-R-CNN-VGG-16", {}),
     "intel*__ssd__VGGNet__VOC0712__SSD_300x300__test": ("SSD300", {}),
+    "ethereon*__vgg-16": ("VGG-16", {}),
+    "rbgirshick--rcnn__finetuning__voc_2007_prototxt__pascal_finetune_train": ("R-CNN", {"part": "train_val"}),
+    "rbgirshick--fast-rcnn__models__VGG16__train": ("Fast-R-CNN-VGG-16", {"part": "train_val"}),
+    "*py-faster-rcnn__models__pascal_voc__VGG16__faster_rcnn_end2end__train": (
+        "Faster-R-CNN-VGG-16",
+        {"part": "train_val"},
+    ),
+    "intel*__ssd__VGGNet__coco__SSD_300x300__train": ("SSD300", {"part": "train_val", "classes": 81}),
 }
 
 
+@pytest.mark.filterwarnings("ignore::netcompiler.NetWarning")  # files that a layer names are not here
 @pytest.mark.parametrize("pattern", PUBLISHED)
 @pytest.mark.skipif(not CORPUS, reason="NETCOMPILER_CORPUS names no folder with the published prototxts")
 def test_layers_are_the_published(pattern):
     name, options = PUBLISHED[pattern]
     found = sorted(Path(CORPUS).rglob(f"{pattern}.prototxt"))
     assert found, f"{CORPUS} holds no {pattern}.prototxt"
-    ours = netcompiler.build(zoo.find(name).write(**options))
+    phase = "TRAIN" if "part" in options else "TEST"
+    ours = netcompiler.build(zoo.find(name).write(**options), phase)
     inputs = {"Data1": (1, 3, 32, 32), "Data2": (1,)} if "cifar" in pattern else None
-    theirs = netcompiler.build(netcompiler.load(found[0]), inputs=inputs)
+    theirs = netcompiler.build(netcompiler.load(found[0]), phase, inputs=inputs)
 
     def shapes(graph):
         layers = {n.name: [b.shape for b in n.layer.blobs(n.bottom_shapes).values()] for n in graph if n.params}
         return {k: v for k, v in layers.items() if k != "bbox_pred" or "no_bbox_reg" not in pattern}
 
     assert shapes(ours) == shapes(theirs)
+
+
+BACKBONES = {  # detectors, batch normalisation folded away -> the net whose convolutions they stand on
+    "resnet18__deploy_*": ("ResNet-18", {}),
+    "wrn50-2__deploy_*": ("WRN-50-2", {}),
+    "resnext50-32x4d__deploy_*": ("ResNeXt-50-32x4d", {}),
+    "resnext101-32x4d__deploy_*": ("ResNeXt-101-32x4d", {}),
+    "resnet101-v2__deploy_*": ("PreResNet-200", {"depth": 101}),
+    "inception-v3__deploy_*": ("Inception-v3", {}),
+    "inception-v4__deploy_*": ("Inception-v4", {}),
+    "inception-resnet-v2__deploy_*": ("Inception-ResNet-v2", {}),
+    "mobilenet__deploy_*": ("MobileNet-v1", {}),
+}
+
+
+@pytest.mark.parametrize("pattern", BACKBONES)
+@pytest.mark.skipif(not CORPUS, reason="NETCOMPILER_CORPUS names no folder with the published prototxts")
+def test_convolutions_are_the_published(pattern):
+    name, options = BACKBONES[pattern]
+    found = sorted(Path(CORPUS).rglob(f"soeaver--caffe-model__det__*__pascal_voc__{pattern}.prototxt"))
+    assert found, f"{CORPUS} holds no {pattern}.prototxt of soeaver/caffe-model"
+
+    def convolutions(msg):
+        kinds = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
+        layers = {m.name: m.convolution_param for m in msg.layer if m.type in kinds}
+        return {k: (p.num_output, *p.kernel_size, p.kernel_h, p.kernel_w, p.group) for k, p in layers.items()}
+
+    ours, theirs = convolutions(zoo.find(name).write(**options)), convolutions(netcompiler.load(found[0]))
+    last = {"fc7"} if name == "MobileNet-v1" else set()  # the classifier
+    assert set(ours) - set(theirs) == last and len(ours) > 15
+    assert {k: v for k, v in ours.items() if k not in last} == {k: v for k, v in theirs.items() if k in ours}
 
 
 TRAINED = {  # folder of weights -> our net, their prototxt, its input and output
@@ -536,12 +577,62 @@ def test_the_transformer_starts_by_looking_straight_on():
     assert np.allclose(out["st"].detach().numpy(), image, atol=1e-5)
 
 
-def test_the_discriminator_does_not_learn_with_the_generator():
-    msg = zoo.dcgan.train_generator(width=8, batch=2)
-    still = {m.name: [p.lr_mult for p in m.param] for m in msg.layer if m.name.startswith("d_")}
-    learned = {k: rates for k, rates in still.items() if k.startswith("d_conv") and not k.endswith("_bn")}
-    assert len(learned) == 8 and all(rates and not any(rates) for rates in learned.values())
-    assert not any(m.param for m in msg.layer if m.name.startswith("g_"))
+@pytest.mark.parametrize(("part", "learns"), [("generator", "g_"), ("discriminator", "d_")])
+def test_only_one_half_of_a_gan_learns(part, learns):
+    """In either half's training net; a real and a made picture go through one discriminator, by shared weights."""
+    import torch
+
+    model = zoo.find(f"DCGAN-{part}")
+    net = quietly(model.write("train_val", width=4, batch=2), phase="TRAIN", seed=2)
+    net.loss(net(**({"data": fed("data", (2, 3, 64, 64)) / 99} if part == "discriminator" else {}))).backward()
+    grads = {k: any(bool(np.any(a)) for a in arrays) for k, arrays in net.caffe_grads().items() if "bn" not in k}
+    assert {k for k, any_ in grads.items() if any_} == {k for k in grads if k.startswith(learns)}
+    if part == "discriminator":
+        blobs = net.caffe_params()
+        twins = {k: k + "_made" for k in blobs if f"{k}_made" in blobs and "bn" not in k}
+        assert len(twins) == 8 and all(
+            np.array_equal(a, b) for k, t in twins.items() for a, b in zip(blobs[k], blobs[t])
+        )
+        out = quietly(
+            model.write("train_val", width=4, batch=2), phase="TRAIN", outputs=["score", "score_made"], seed=2
+        )
+        scores = out(data=torch.zeros(2, 3, 64, 64))
+        assert not torch.equal(scores["score"], scores["score_made"])
+
+
+def test_captioning_learns_a_sentence(tmp_path):
+    """From HDF5 files as `train_val` says, by its solver: with two pictures, the second word tells which one it is."""
+    import h5py
+
+    from netcompiler.train.solver import Solver
+
+    steps, sentences = 20, 4
+    which = np.arange(sentences) % 2
+    cont, given, target = np.ones((steps, sentences)), np.zeros((steps, sentences)), np.full((steps, sentences), -1)
+    cont[::2] = 0
+    given[1::2] = target[::2] = 3
+    target[1::2] = 1 + which
+    sets = {"sentences": {"cont_sentence": cont, "input_sentence": given, "target_sentence": target}}
+    sets["features"] = {"image_features": np.eye(2)[which] * 3}
+    for name, data in sets.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for key, values in data.items():
+                file[key] = values.astype(np.float32)
+        (tmp_path / f"{name}.txt").write_text(str(tmp_path / f"{name}.h5"))
+    source, features = (str(tmp_path / f"{name}.txt") for name in sets)
+    files = {"train_source": source, "val_source": source, "train_features": features, "val_features": features}
+    path = tmp_path / "net.prototxt"
+    path.write_text(str(zoo.captioning.train_val(words=5, units=8, sentences=sentences, **files)))
+    solver = zoo.captioning.solver(net=str(path))
+    solver.raw.test_iter[:] = [1]
+    solver.raw.max_iter = solver.raw.test_interval = 40
+    solver.raw.snapshot_after_train = False
+    solver.raw.solver_mode = 0  # CPU
+    events = []
+    with Solver(solver, seed=1) as training:
+        training.solve(events.append)
+    *_, told = (e["outputs"] for e in events if e["kind"] == "test")
+    assert told["accuracy"] == 1 and told["cross_entropy_loss"] < 0.6
 
 
 def test_other_classes_and_sources():

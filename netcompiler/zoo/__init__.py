@@ -2,65 +2,16 @@
 weights.
 
 `netcompiler.compile(zoo.resnet.deploy(50), weights)` needs no prototxt; `zoo.find("ResNet-50").write("train_val")` is
-the same by name, and `netcompile zoo` at the command line. `model_zoo/` holds them as files.
+the same by name, and `netcompile zoo` at the command line. Each family is a module of this package; `catalogue` lists
+them, and what their papers tell. `model_zoo/` holds the nets as files.
 """
 
 from collections.abc import Mapping
 
 from ..text import Msg
-from . import (
-    alexnet,
-    captioning,
-    cifar,
-    dcgan,
-    densenet,
-    faster_rcnn,
-    fcn,
-    googlenet,
-    highway,
-    inception,
-    lenet,
-    mobilenet,
-    preact,
-    rcnn,
-    resnet,
-    resnext,
-    spatial_transformer,
-    squeezenet,
-    ssd,
-    vgg,
-    zfnet,
-)
 from .catalogue import MODELS, Files, Model, find
 
-__all__ = [
-    "MODELS",
-    "Files",
-    "Model",
-    "alexnet",
-    "captioning",
-    "cifar",
-    "dcgan",
-    "densenet",
-    "faster_rcnn",
-    "fcn",
-    "files",
-    "find",
-    "googlenet",
-    "highway",
-    "inception",
-    "lenet",
-    "mobilenet",
-    "preact",
-    "rcnn",
-    "resnet",
-    "resnext",
-    "spatial_transformer",
-    "squeezenet",
-    "ssd",
-    "vgg",
-    "zfnet",
-]
+__all__ = ["MODELS", "Files", "Model", "files", "find"]
 
 
 def files() -> Mapping[str, Msg]:

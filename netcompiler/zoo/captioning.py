@@ -15,7 +15,7 @@ from ..text import Msg
 from .alexnet import CROP, CaffeNet
 from .parts import Net, solving
 
-WORDS, UNITS, FEATURES, STEPS = 8801, 1000, 1000, 20
+WORDS, UNITS, FEATURES, STEPS, SENTENCES = 8801, 1000, 1000, 20, 100
 _UNIFORM = {"type": "uniform", "min": -0.08, "max": 0.08}
 
 
@@ -41,23 +41,30 @@ def deploy(words: int = WORDS, units: int = UNITS, features: int = FEATURES) -> 
 
 
 def train_val(
-    words: int = WORDS, units: int = UNITS, *, train_source: str = "coco_train.txt", val_source: str = "coco_val.txt"
+    words: int = WORDS,
+    units: int = UNITS,
+    *,
+    sentences: int = SENTENCES,
+    train_source: str = "coco_train.txt",
+    val_source: str = "coco_val.txt",
+    train_features: str = "coco_train_features.txt",
+    val_features: str = "coco_val_features.txt",
 ) -> Msg:
-    """The decoder that trains, on 20 steps of 100 sentences, from features that the CNN has made before.
+    """The decoder that trains, on 20 steps of 100 sentences side by side, from features that the CNN has made before.
 
-    Sources are lists of HDF5 files with the datasets cont_sentence, input_sentence, target_sentence (T x N, -1 behind
-    the end) and image_features (N x features); what size they have, only the files tell.
+    Sources and features are lists of HDF5 files. Of a source: the datasets cont_sentence, input_sentence and
+    target_sentence, a row for each step and a column for each sentence (target_sentence is -1 behind the end). Of
+    features: image_features, a row for each sentence, in the order of the columns. How wide all these are, only the
+    files tell. sentences: as many as there are columns. (The authors' net holds the CNN, too, and reads pictures.)
     """
     net = _Net("Captioning-LSTM", train=True)
-    names = ("cont_sentence", "input_sentence", "target_sentence", "image_features")
-    for phase, source in (("TRAIN", train_source), ("TEST", val_source)):
-        cont, given, target, features = net.HDF5Data(
-            name="data",
-            top=names,
-            include={"phase": phase},
-            hdf5_data_param={"source": source, "batch_size": STEPS},
-        )
-    predicted = net.words(cont, given, features, words, units)
+    names = ("cont_sentence", "input_sentence", "target_sentence")
+    for phase, source, features in (("TRAIN", train_source, train_features), ("TEST", val_source, val_features)):
+        read = {"source": source, "batch_size": STEPS}
+        cont, given, target = net.HDF5Data(name="data", top=names, include={"phase": phase}, hdf5_data_param=read)
+        read = {"source": features, "batch_size": sentences}
+        seen = net.HDF5Data(name="features", top="image_features", include={"phase": phase}, hdf5_data_param=read)
+    predicted = net.words(cont, given, seen, words, units)
     net.SoftmaxWithLoss(
         predicted, target, name="cross_entropy_loss", loss_weight=20, loss_param={"ignore_label": -1}, axis=2
     )
@@ -93,9 +100,8 @@ class _Net(Net):
                 "no such decoder", expected="at least 1 word and 1 unit", got=f"{words} words, {units} units"
             )
         filler = self.filler if self.train else None
-        x = self.Embed(
-            given, name="embedding", input_dim=words, num_output=units, bias_term=False, weight_filler=filler
-        )
+        table = {"input_dim": words, "num_output": units, "bias_term": False, "weight_filler": filler}
+        x = self.Embed(given, name="embedding", top="embedded_input_sentence", embed_param=table)
         bias = {"type": "constant", "value": 0} if self.train else None
         settings = {"num_output": units, "weight_filler": filler, "bias_filler": bias}
         x = self.LSTM(x, cont, name="lstm1", recurrent_param=settings)

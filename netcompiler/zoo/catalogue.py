@@ -50,9 +50,9 @@ FASTER = 'Ren, "Faster R-CNN: Towards Real-Time Object Detection with Region Pro
 
 BVLC = "BVLC/caffe"
 KAIMING = "KaimingHe/deep-residual-networks"
-CIFAR = "junyuseu/ResNet-on-Cifar10 (`shortcut=B bias=true`)"
+CIFAR = "junyuseu/ResNet-on-Cifar10"
 SOEAVER = "soeaver/caffe-model"
-NONE = "none for Caffe"
+NONE = "none known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _resnets() -> Iterator[Model]:
     usual, size = _usual(resnet), "3 x 224 x 224"
     ten = " (10 crops)"
     for depth, parameters, error, weights in (
-        (18, "11,689,512", f"27.88 % / -{ten}", f"{SOEAVER} (resnet18-priv)"),
+        (18, "11,689,512", f"A: 27.88 % / -{ten}", f"{SOEAVER} (resnet18-priv)"),
         (34, "21,797,672", f"24.52 % / 7.46 %{ten}; A: 25.03 % / 7.76 %; C: 24.19 % / 7.40 %", NONE),
         (50, "25,557,032 without conv1's bias", "24.7 % / 7.8 %", KAIMING),
         (101, "44,549,160", "23.6 % / 7.1 %", KAIMING),
@@ -164,12 +164,11 @@ def _cifars() -> Iterator[Model]:
         (110, "1.7 M", "6.43 %"),
         (1202, "19.4 M", "7.93 %"),
     ):
-        name, weights, stored = f"CIFAR-ResNet-{depth}", CIFAR if depth < 1202 else NONE, depth < 1202
+        name, weights = f"CIFAR-ResNet-{depth}", f"{CIFAR} (`shortcut=B bias=true`)" if depth in (20, 56) else NONE
         error += " (CIFAR-10)"
-        yield Model(name, usual, RESNET, parameters, error, size, weights, {"depth": depth}, stored)
-    for depth in (20, 56):
-        weights = CIFAR.replace("shortcut=B ", "")
-        error, options = "figure 6 of the paper", {"depth": depth, "plain": True}
+        yield Model(name, usual, RESNET, parameters, error, size, weights, {"depth": depth}, depth < 1202)
+    for depth, told, weights in ((20, "9.90 %", f"{CIFAR} (`bias=true`)"), (56, "14.74 %", NONE)):
+        error, options = f"figure 6 of the paper; {told} (junyuseu's, unaugmented)", {"depth": depth, "plain": True}
         yield Model(f"CIFAR-Plain-{depth}", usual, RESNET, "", error, size, weights, options)
     usual = _usual(preact)
     for depth, parameters, error in (
@@ -180,7 +179,7 @@ def _cifars() -> Iterator[Model]:
         name, options, stored = f"CIFAR-PreResNet-{depth}", {"depth": depth}, depth < 1001
         yield Model(name, usual, PREACT, parameters, f"{error} (CIFAR-10)", size, NONE, options, stored)
     error = "20.7 % / 5.3 % (320 x 320 pixels)"
-    yield Model("PreResNet-200", usual, PREACT, "", error, "3 x 224 x 224", NONE, {"depth": 200})
+    yield Model("PreResNet-200", usual, PREACT, "64.7 M", error, "3 x 224 x 224", NONE, {"depth": 200})
     wide = {"depth": 28, "wide": 10}
     yield Model("WRN-28-10", usual, WIDE, "36.5 M", "4.00 % (CIFAR-10)", size, NONE, wide)
 
@@ -196,7 +195,7 @@ def _others() -> Iterator[Model]:
         yield Model(variant, _usual(alexnet), ALEXNET, "60,965,224", error, "3 x 227 x 227", BVLC, options)
     paper = 'Zeiler, "Visualizing and Understanding Convolutional Networks", 2014'
     parts = _usual(zfnet) | {"deconvnet": zfnet.deconvnet}
-    yield Model("ZFNet", parts, paper, "", "38.4 % / 16.5 %", "3 x 225 x 225", NONE)
+    yield Model("ZFNet", parts, paper, "", "38.4 % / 16.5 % (crops not told)", "3 x 225 x 225", NONE)
     weights = "the authors' page at Oxford (VGG_ILSVRC_*_layers)"
     for depth, parameters, error in ((16, "138,357,544", "25.6 % / 8.1 %"), (19, "143,667,240", "25.5 % / 8.0 %")):
         error += " (whole images)"
@@ -252,11 +251,14 @@ def _tasks() -> Iterator[Model]:
         }
         yield Model(f"DCGAN-{name}", parts, DCGAN, "", "-", "100 numbers" if makes else "3 x 64 x 64", NONE)
     paper = 'Long, "Fully Convolutional Networks for Semantic Segmentation", 2015'
-    error, weights = "62.2 % mean IU (VOC 2012 test)", "shelhamer/fcn.berkeleyvision.org (voc-fcn8s)"
+    error, weights = (
+        "62.2 % mean IU (VOC 2012 test); the published weights 67.2 %",
+        "shelhamer/fcn.berkeleyvision.org (voc-fcn8s)",
+    )
     yield Model("FCN-8s", _usual(fcn), paper, "134 M", error, "3 x H x W", weights)
     parts = {"deploy": captioning.cnn}
-    yield Model("Captioning-CNN", parts, LRCN, "60,965,224", "-", "3 x 227 x 227", f"{BVLC} (CaffeNet)")
-    weights = "jeffdonahue/caffe, branch recurrent (lrcn)"
+    weights = "Evolving-AI-Lab/ppgn fetches the authors' (nets/lrcn): both nets in one file"
+    yield Model("Captioning-CNN", parts, LRCN, "60,965,224", "-", "3 x 227 x 227", weights)
     yield Model("Captioning-LSTM", _usual(captioning), LRCN, "", "-", "words; 1,000 features", weights)
     paper = 'Jaderberg, "Spatial Transformer Networks", 2015'
     error = "0.5 % (rotated, scaled, moved digits)"

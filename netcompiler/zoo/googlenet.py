@@ -108,7 +108,8 @@ class _Net(Classifier):
         return self.fc(self.drop(x, f"{at}/drop_fc", 0.7), f"{at}/classifier", classes, bias_value=0)
 
     def judged(self, scores: Top, label: Top, at: str, weight: float) -> None:
-        self.SoftmaxWithLoss(scores, label, name=f"{at}/{at}", loss_weight=weight)
+        name = f"{at}/{at}" if weight == 1 else f"{at}/loss"  # as published
+        self.SoftmaxWithLoss(scores, label, name=name, top=f"{at}/{at}", loss_weight=weight)
         for k in (1, 5):
             top_k = k if k > 1 else None
             self.Accuracy(scores, label, name=f"{at}/top-{k}", top_k=top_k, include={"phase": "TEST"})

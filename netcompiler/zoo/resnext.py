@@ -21,7 +21,7 @@ PICTURES = Pictures(crop=CROP)
 
 
 def deploy(depth: int = 50, classes: int = 1000, *, cardinality: int = 32, width: int = 4) -> Msg:
-    """data 1 x 3 x 224 x 224 to prob.
+    """data 1 x 3 x 224 x 224 (B, G, R, mean subtracted; for soeaver's weights divided by 57.4, too) to prob.
 
     cardinality: groups.  width: channels of each in the first stage; with 1 group of 128 it is WRN-50-2.
     """

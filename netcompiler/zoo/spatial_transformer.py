@@ -77,5 +77,5 @@ class _Net(Classifier):
         first, last = self.Slice(ones, name="theta_diagonal", top=2)
         between, end = self.Slice(zeros, name="theta_rest", top=2, slice_point=3)
         theta = self.Concat(first, between, last, end, name="theta")
-        top: Top = self.SpatialTransformer(data, theta, name="st", st_param={"output_H": SIDE, "output_W": SIDE})
+        top: Top = self.SpatialTransformer(data, theta, name="st")
         return top
