@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..graph import Node
 from ..layer_module import LayerModule
+from ..layers.base import traced
 from ..layers.prior_box import Grid
 
 
@@ -23,9 +24,9 @@ class KeptGrid(LayerModule):
         return isinstance(node.layer, Grid)
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if torch.compiler.is_compiling() or torch._C._is_tracing() or any(type(x) is not Tensor for x in bottoms):
-            return super().forward(*bottoms)
         x = bottoms[0]
+        if traced(x) or torch._C._is_tracing() or any(type(b) is not Tensor for b in bottoms):
+            return super().forward(*bottoms)
         asked = [tuple(b.shape) for b in bottoms], x.dtype, x.device
         kept = self.kept  # one look, since other threads may change it
         if kept is None or kept[0] != asked:

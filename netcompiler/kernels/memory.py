@@ -26,8 +26,9 @@ def settle() -> None:
 
 
 @functools.cache
-def keep() -> bool:
-    """Let the C library keep whatever is freed, of any size, for the whole process: for programs that mainly run nets.
+def keep(largest: int = 1 << 30) -> bool:
+    """Let the C library keep what is freed, in blocks of up to so many bytes, for the whole process: for programs that mainly
+    run nets.
 
     The process then holds what it held at its peak. Returns whether the C library can; glibc can.
     """
@@ -36,7 +37,7 @@ def keep() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     most = (1 << 31) - 1
-    return bool(mallopt(MMAP_THRESHOLD, 1 << 30) and mallopt(TRIM_THRESHOLD, most))
+    return bool(mallopt(MMAP_THRESHOLD, largest) and mallopt(TRIM_THRESHOLD, most))
 
 
 def give_back() -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -161,7 +162,7 @@ class Programs:
             with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # TorchScript tells of its age
                 examples = [x.contiguous().clone() for x in sources]
-                run = _compiled(part, examples) if on_cpu else self.recorded(by_layer, examples, fed)
+                run = _compiled(part, examples, by_layer(*fed)) if on_cpu else self.recorded(by_layer, examples, fed)
         except Exception:  # whatever it is that the compiler cannot do: the layers can
             return None
         if run is None or not _worth_it(run, by_layer, sources, fed):
@@ -324,7 +325,6 @@ class _Straight(nn.Module):
         super().__init__()
         self.part = part
         self.names: list[dict[str, str]] = []
-        self.seen: tuple[Tensor, ...] = ()
         self.last = {v: node for node in part.nodes for v in node.bottoms}
         for i, (node, module) in enumerate(zip(part.nodes, part.modules, strict=True)):
             names = {name: f"b{i}_{name}" for name in node.layer.blobs(node.bottom_shapes)}
@@ -340,8 +340,7 @@ class _Straight(nn.Module):
             values.update(zip(node.tops, tops, strict=True))
             for value in {v for v in node.bottoms if self.last[v] is node}.difference(self.part.tops):
                 del values[value]
-        self.seen = tuple(values[v] for v in self.part.tops)
-        return self.seen
+        return tuple(values[v] for v in self.part.tops)
 
 
 def _forward(node: Node, blobs: Any, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
@@ -352,42 +351,61 @@ def _forward(node: Node, blobs: Any, bottoms: list[Tensor]) -> tuple[Tensor, ...
     return tops if isinstance(tops, tuple) else (tops,)
 
 
-def _compiled(part: Part, inputs: list[Tensor]) -> Any:
-    """The program; None where there is no compiler, or nothing for it to do, or where it is not what the layers give."""
+def _compiled(part: Part, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> Any:
+    """The program; None where there is no compiler, or nothing for it to do, or where it does not give what is wanted.
+
+    One picture is enough to see what the layers do, in less memory. Where that is not what they do to several, all are taken.
+    """
     dtype = inputs[0].dtype
     bfloat16 = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if not COMPILER or not (dtype == torch.float32 or bfloat16):
         return None
+    if {len(x) for x in inputs if x.dim()} == {len(want[0])} != {1}:
+        with suppress(Exception):  # a shape is written into the code, say
+            run = _traced(part, [x[:1] if x.dim() else x for x in inputs])
+            if _proven(run, inputs, want):
+                return run
+    run = _traced(part, inputs)
+    return run if _proven(run, inputs, want) else None
+
+
+def _traced(part: Part, inputs: Sequence[Tensor]) -> Any:
+    """What a part does to these inputs, as a program that is compiled when it runs.
+
+    What torch.jit traces lives as long as the process; what it loads does not. So it is written without its weights, read
+    back, and given them again.
+    """
     script: Any = torch.jit
     straight = _Straight(part).eval()
-    examples = [x.clone() for x in inputs]
-    traced = script.trace(straight, tuple(examples), check_trace=False)
-    want = [y.clone() for y in straight.seen]
-    # What torch.jit traces lives as long as the process; what it loads does not. So it is written without its weights, read
-    # back, and given them again.
+    traced = script.trace(straight, tuple(x.clone() for x in inputs), check_trace=False)
     blobs = dict(straight.named_buffers())
     for name, blob in blobs.items():
         setattr(traced, name, blob.new_zeros((1,) * blob.dim()).expand(blob.shape))
     file = io.BytesIO()
     script.save(traced, file)
-    del traced
     file.seek(0)
     loaded = script.load(file)
     for name, blob in blobs.items():
         setattr(loaded, name, blob)
+    return script.freeze(loaded.eval())
+
+
+def _proven(run: Any, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> bool:
+    """Whether a program, once compiled, has something of the graph compiler's, gives what is wanted, and leaves its inputs."""
+    examples = [x.clone() for x in inputs]
     before = torch._C._jit_llga_enabled()
     torch._C._jit_set_llga_enabled(True)
     try:
-        run = script.freeze(loaded.eval())
         for _ in range(3):  # the first looks at shapes, the second compiles
             got = run(*examples)
+        script: Any = torch.jit
         if "prim::oneDNNFusionGroup" not in str(script.last_executed_optimized_graph()):
-            return None
+            return False
     finally:
         torch._C._jit_set_llga_enabled(before)
     touched = any(not torch.equal(x, y) for x, y in zip(inputs, examples, strict=True) if not x.isnan().any())
     bound = BOUNDS[inputs[0].dtype]
-    return None if touched or not all(_agree(x, y, bound) for x, y in zip(want, got, strict=True)) else run
+    return not touched and all(_agree(x, y, bound) for x, y in zip(want, got, strict=True))
 
 
 def _agree(want: Tensor, got: Tensor, bound: float) -> bool:
