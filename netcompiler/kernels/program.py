@@ -362,11 +362,10 @@ def _compiled(part: Part, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> A
         return None
     if {len(x) for x in inputs if x.dim()} == {len(want[0])} != {1}:
         with suppress(Exception):  # a shape is written into the code, say
-            run = _traced(part, [x[:1] if x.dim() else x for x in inputs])
-            if _proven(run, inputs, want):
+            run = _proven(_traced(part, [x[:1] if x.dim() else x for x in inputs]), inputs, want)
+            if run is not None:
                 return run
-    run = _traced(part, inputs)
-    return run if _proven(run, inputs, want) else None
+    return _proven(_traced(part, inputs), inputs, want)
 
 
 def _traced(part: Part, inputs: Sequence[Tensor]) -> Any:
@@ -387,25 +386,26 @@ def _traced(part: Part, inputs: Sequence[Tensor]) -> Any:
     loaded = script.load(file)
     for name, blob in blobs.items():
         setattr(loaded, name, blob)
-    return script.freeze(loaded.eval())
+    return loaded.eval()
 
 
-def _proven(run: Any, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> bool:
-    """Whether a program, once compiled, has something of the graph compiler's, gives what is wanted, and leaves its inputs."""
+def _proven(traced: Any, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> Any:
+    """The program, compiled; None unless it has parts of the graph compiler, gives what is wanted, and leaves its inputs."""
     examples = [x.clone() for x in inputs]
     before = torch._C._jit_llga_enabled()
     torch._C._jit_set_llga_enabled(True)
     try:
+        script: Any = torch.jit
+        run = script.freeze(traced)
         for _ in range(3):  # the first looks at shapes, the second compiles
             got = run(*examples)
-        script: Any = torch.jit
         if "prim::oneDNNFusionGroup" not in str(script.last_executed_optimized_graph()):
-            return False
+            return None
     finally:
         torch._C._jit_set_llga_enabled(before)
     touched = any(not torch.equal(x, y) for x, y in zip(inputs, examples, strict=True) if not x.isnan().any())
     bound = BOUNDS[inputs[0].dtype]
-    return not touched and all(_agree(x, y, bound) for x, y in zip(want, got, strict=True))
+    return None if touched or not all(_agree(x, y, bound) for x, y in zip(want, got, strict=True)) else run
 
 
 def _agree(want: Tensor, got: Tensor, bound: float) -> bool:
