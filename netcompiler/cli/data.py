@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -16,17 +17,17 @@ from ..data.feeds import open_feeds
 from ..data.sets import Set, Summary, summary
 from ..data.sheet import Cell, draw_sheet
 from ..data.source import Unreadable
-from ..errors import NetError
+from ..errors import NetError, NetWarning
 from ..graph import dims
 from ..upgrade import load
 from .run import Progress, read_labels
 
 EXAMPLES = """\
 examples:
-  netcompile data convert photos/ train_lmdb --resize 256,256
-      an LMDB of a folder that has one folder for each class
+  netcompile data convert photos/ train_lmdb --resize 256,256 --shuffle
+      an LMDB of a folder that has one folder for each class, in a random order
   netcompile data convert train.txt train_lmdb --root images/ --resize 256,256 --shuffle
-      of a list with lines `FILE LABEL`, in a random order, as convert_imageset does it
+      of a list with lines `FILE LABEL`, as convert_imageset does it
   netcompile data mean train_lmdb mean.binaryproto
       the mean image, for mean_file
   netcompile data info train_lmdb
@@ -98,9 +99,17 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+LEAST = {"workers": 0, "first": 1, "start": 0, "count": 1, "side": 8}  # of the options that are numbers
+
+
 def main(arguments: list[str]) -> int:
     """Run `netcompile data`. Returns the exit code."""
     options = parser().parse_args(arguments)
+    for name, least in LEAST.items():
+        value = getattr(options, name, None)
+        if value is not None and value < least:
+            word = "from" if name == "start" else name
+            raise NetError(f"--{word} is too small", expected=f"at least {least}", got=value)
     return {"convert": _convert, "mean": _mean, "info": _info, "show": _show}[str(options.word)](options)
 
 
@@ -136,12 +145,16 @@ def _convert(options: argparse.Namespace) -> int:
     print(f"wrote {options.target}: {count:,} records{left}")
     for label, name in enumerate(classes):
         print(f"  {label:5d}  {name}")
+    if len(classes) > 1 and not options.shuffle:
+        told = "the records lie class by class, and a Data layer reads them so: to train on them, add --shuffle"
+        warnings.warn(f"{options.target}: {told}", NetWarning, stacklevel=2)
     return 0
 
 
 def _mean(options: argparse.Namespace) -> int:
     if Path(options.target).suffix not in (".binaryproto", ".npy"):
         raise NetError("a mean has another suffix", at=options.target, expected=".binaryproto or .npy")
+    export.check_targets([options.target], (".binaryproto", ".npy"))
     say = _Count(quiet=False)
     pictures = Set(options.source, options.root, False if options.gray else None)
     try:
@@ -201,10 +214,7 @@ def _print(path: str, found: Summary, first: int | None) -> None:
 def _show(options: argparse.Namespace) -> int:
     if Path(options.output).suffix != ".png":
         raise NetError("a contact sheet is a PNG", at=options.output, expected=".png")
-    for name, least in (("start", 0), ("count", 1), ("side", 8)):
-        if getattr(options, name) < least:
-            word = "from" if name == "start" else name
-            raise NetError(f"--{word} is too small", expected=f"at least {least}", got=getattr(options, name))
+    export.check_targets([options.output], (".png",))
     names = read_labels(options.labels)
     cells = _batch_cells(options, names) if _is_net(options.source) else _set_cells(options, names)
     if not cells:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from ..builder import build, reshape
 from ..errors import NetError
 from ..graph import Array, Graph, Value, dims
 from ..upgrade import load
-from . import CLEAR, calibrate, draw
+from . import CLEAR, alone, calibrate, draw
 from .figures import dialect_lines, show, totals_lines, write
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..module import CompiledNet
 
 
+OURS = ("torch", "eager")  # engines whose activations are planned here
 # How far optimising may take outputs from those of the plain float32 net, as a share of the largest value.
 BOUNDS = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2, "int8": 1e-1}
 
@@ -46,6 +48,8 @@ def run_net(options: argparse.Namespace) -> int:
     if options.figures:
         return show(options, shapes)
     int8 = calibrate.wanted(options)
+    if options.tune:
+        check_tune(options, {"--times": options.times, f"--engine {options.engine}": options.engine != "torch"})
     msg = load(options.net, unknown=options.unknown)
     state = options.phase, options.level, options.stage
     graph = build(msg, *state, shapes, options.allow_python, dialect=options.dialect)
@@ -106,7 +110,7 @@ def run_net(options: argparse.Namespace) -> int:
         cost: dict[str, float] = {}
         if run != net.forward or net.optimized or net.dtype not in (torch.float32, torch.float64):
             say("comparing with the plain net")
-            cost = module.rewriting_error(net, feeds, outputs)
+            cost = module.rewriting_error(net, feeds, None if run == net.forward else outputs)
     say.clear()
 
     report = _report(options, net, compiled, seconds, outputs, labels)
@@ -130,6 +134,12 @@ def run_net(options: argparse.Namespace) -> int:
         print(f"--check: the optimised net is off by {worst:.2g}, beyond {bound_of_error:g}", file=sys.stderr)
         return 1
     return 0
+
+
+def check_tune(options: argparse.Namespace, others: dict[str, bool]) -> None:
+    """Raises: NetError for options that leave --tune nothing to choose. others: those of one command, by name."""
+    phase = {f"--phase {options.phase}": options.phase != "TEST", "--no-optimize": options.no_optimize}
+    alone("--tune", phase | others, "there is a choice for optimised TEST nets only")
 
 
 class Progress:
@@ -266,7 +276,7 @@ def _report(
         "engine": options.engine,
         "compile_seconds": compiled,
         "batch_seconds": seconds,
-        "planned_activation_bytes": net.planned_bytes(),
+        "planned_activation_bytes": net.planned_bytes() if options.engine in OURS else None,
     }
     report["ranges"] = {
         name: asdict(_Range(a.shape, float(a.min()), float(a.max()), float(a.mean())))
@@ -320,12 +330,15 @@ def _print(report: dict[str, Any], options: argparse.Namespace, net: CompiledNet
         *((word, text + (random if word == "params" else "")) for word, text in totals_lines(totals)),
         ("device", f"{run['device']}, {run['dtype']}{', optimised' if run['optimized'] else ''}{engine}"),
         ("time", f"{run['compile_seconds']:.2f} s to compile, {1e3 * run['batch_seconds']:.1f} ms to run one batch"),
-        ("memory", f"{stats.in_bytes(run['planned_activation_bytes'])} at most for activations while it runs"),
     ]
+    if run["planned_activation_bytes"] is not None:
+        planned = stats.in_bytes(run["planned_activation_bytes"])
+        lines.append(("memory", f"{planned} at most for activations while it runs"))
     if told := calibrate.report_of(net):
         lines.append(("int8", told.summary()))
     for name, off in report["rewriting_error"].items():
-        lines.append(("rewriting", f"{name} is off by {off:.1e} of its largest value from the plain float32 net"))
+        far = "beyond measure (another shape, or no numbers)" if off == inf else f"by {off:.1e} of its largest value"
+        lines.append(("rewriting", f"{name} is off {far} from the plain float32 net"))
     for name, r in report["ranges"].items():
         spread = f"{r['least']:.6g} to {r['most']:.6g}, mean {r['mean']:.6g}"
         lines.append(("output", f"{name} {dims(tuple(r['shape']))}: {spread}"))

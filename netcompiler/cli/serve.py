@@ -8,9 +8,11 @@ import sys
 import threading
 import webbrowser
 
+from .. import dialects
 from ..serve.analysis import State
 from ..serve.folder import Folder
 from ..serve.server import Editor
+from . import dialect_options
 from .run import input_shapes
 
 EXAMPLES = """\
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--stage", metavar="S", action="append", default=[], help="a stage that is on (repeatable)")
     p.add_argument("--level", metavar="N", type=int, default=0, help="the level (default: 0)")
     p.add_argument("--input", metavar="NAME=DIMS", action="append", default=[], help="its shape: data=1,3,224,224")
+    dialect_options(p, unknown=False)
     return p
 
 
@@ -51,7 +54,8 @@ def main(arguments: list[str]) -> int:
     """Run `netcompile serve` until Ctrl-C. Returns the exit code."""
     options = parser().parse_args(arguments)
     inputs = tuple(input_shapes(options.input).items())
-    state = State(options.phase, options.level, tuple(options.stage), inputs)
+    dialect = dialects.checked(options.dialect) if options.dialect else None
+    state = State(options.phase, options.level, tuple(options.stage), inputs, dialect)
     folder = Folder(options.path)
     if folder.only:
         folder.read(folder.only)  # what is no text is told here, not in the browser

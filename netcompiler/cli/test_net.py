@@ -12,13 +12,13 @@ import numpy as np
 
 from .. import export, rows, stats
 from ..builder import build
-from ..codegen import fills_itself
 from ..errors import NetError
-from ..graph import Array, Graph, Value, dims
+from ..graph import Array, Graph, Value
 from ..upgrade import load
 from . import dialect_options
 from .run import Progress, input_shapes, out_of_memory
-from .train import FAULT, ON_FAULT, passed_over
+from .telling import passed_over
+from .train import FAULT, ON_FAULT, WORKERS
 
 if TYPE_CHECKING:
     from ..module import CompiledNet
@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dtype", metavar="T", help="float32 (default), bfloat16, float16 or float64")
     p.add_argument("--no-optimize", action="store_true", help="one module per Caffe layer")
     p.add_argument("--on-fault", choices=ON_FAULT, default="stop", help=FAULT)
+    p.add_argument("--workers", metavar="N", type=int, help=WORKERS)
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
     dialect_options(p)
     p.add_argument("--seed", metavar="N", type=int, default=0, help="of what is random in the data (default: 0)")
@@ -65,20 +66,21 @@ def main(arguments: list[str]) -> int:
     if options.iterations < 1:
         raise NetError("too few batches", at="--iterations", expected="at least 1", got=options.iterations)
     say = Progress(quiet=options.json)
-    from ..data.feeds import open_feeds
+    from ..data.feeds import check_fed, open_feeds
 
     msg = load(options.net, unknown=options.unknown)
     root = str(Path(options.net).parent)
-    given: dict[str, Any] = {"root": root, "seed": options.seed, "on_fault": options.on_fault}
+    given: dict[str, Any] = {
+        "root": root,
+        "seed": options.seed,
+        "on_fault": options.on_fault,
+        "workers": options.workers,
+    }
     with open_feeds(msg, "TEST", options.level, options.stage, **given) as feeds:
         shapes = {**feeds.shapes, **input_shapes(options.input)}
         state = "TEST", options.level, options.stage
         graph = build(msg, *state, shapes, options.allow_python, dialect=options.dialect)
-        for node in graph.nodes:
-            unfed = [v for v in node.tops if node.layer.is_input and v.blob not in feeds.shapes]
-            if unfed and not fills_itself(node.layer):
-                hint = "a train_val net has data layers; `netcompile NET` runs a deploy net once"
-                raise NetError("nothing feeds this input", layer=node.title, at=node.at, hint=hint)
+        check_fed(graph, feeds.shapes)
         say("loading torch")
         from .. import module
         from ..kernels import memory
@@ -126,19 +128,17 @@ def _means(
     """The mean over batches of each output, value by value; and of the sum of each top that is part of the loss."""
     import torch
 
+    from ..train.nets import add, named
+
     weighted = _weighted(graph)
     sums: dict[Value, Any] = {}
-    with torch.inference_mode(), rows.gathered():
+    with torch.inference_mode(), rows.gathered(), named(net):
         for i in range(iterations):
             if say.on:
                 say(f"batch {i + 1:,} of {iterations:,}")
             found = net.forward(**feeds.next())
             for value in dict.fromkeys((*graph.outputs, *(v for v, _ in weighted))):
-                array = found[value.blob].double().cpu().numpy()
-                if value in sums and sums[value].shape != array.shape:
-                    got = f"{dims(array.shape)} after {dims(sums[value].shape)}"
-                    raise NetError(f'the output "{value.blob}" changes its shape: there is no mean of it', got=got)
-                sums[value] = sums[value] + array if value in sums else array
+                add(sums, value, value.blob, found[value.blob].double().cpu().numpy())
     means: dict[Value, Array] = {value: total / iterations for value, total in sums.items()}
     return means, {value: float(means[value].sum()) for value, _ in weighted}
 

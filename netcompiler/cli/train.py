@@ -6,26 +6,22 @@ import argparse
 import contextlib
 import os
 import secrets
-import shutil
 import signal
-import sys
 import time
 import types
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NetError, NetWarning
-from . import CLEAR, dialect_options
+from . import dialect_options
 from .run import out_of_memory
+from .telling import Event, Teller, open_board
 
 if TYPE_CHECKING:
+    from ..train.ranks import Ranks
     from ..train.solver import Solver
-
-Event = Mapping[str, Any]
 
 EXAMPLES = """\
 examples:
@@ -47,10 +43,13 @@ EFFECTS = ("snapshot", "stop", "none")
 LATEST = "latest"
 ON_FAULT = ("stop", "skip")
 FAULT = "at a record or picture that cannot be read: stop (default), or skip it and tell how many in the end"
+WORKERS = "processes that decode pictures ahead, for each net (default: as many as pay; 0: none)"
 CHECKPOINT = (
     "keep the blobs at the ends of N segments of the net only, and make the others again for the backward pass: less "
     "memory, more time, the same numbers (without N: the square root of the number of layers)"
 )
+SET = "a field of the solver set anew, or one of its train_state: train_state.stage=S"
+CHANNELS_LAST = "keep 4-D blobs in the memory order N H W C, which many GPUs convolve faster; the numbers are the same"
 LOG = "add what is told to this file, an event on a line (under torchrun say --log-file: it takes --log for its own)"
 WEIGHTS = "weights to start from: .caffemodel or .caffemodel.h5; several (A,B): the last that has a layer counts"
 
@@ -69,8 +68,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: as solver_mode says, else CUDA if any)"
     )
-    p.add_argument("--dtype", metavar="T", help="float32 (default), float64, or bfloat16 over float32 weights")
-    p.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[], help="a field of the solver, set anew")
+    p.add_argument(
+        "--dtype", metavar="T", help="float32 (default), tf32 (CUDA), float64, or bfloat16 over float32 weights"
+    )
+    p.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[], help=SET)
     p.add_argument("--seed", metavar="N", type=int, help="of fillers, Dropout, shuffling; in place of random_seed")
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         p.add_argument(
@@ -79,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--log", "--log-file", metavar="FILE.jsonl", help=LOG)
     p.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard into this folder")
     p.add_argument("--on-fault", choices=ON_FAULT, default="stop", help=FAULT)
+    p.add_argument("--workers", metavar="N", type=int, help=WORKERS)
     p.add_argument("--checkpoint", metavar="N", type=int, nargs="?", const=0, help=CHECKPOINT)
+    p.add_argument("--channels-last", action="store_true", help=CHANNELS_LAST)
     p.add_argument("--sync-batchnorm", action="store_true", help="BatchNorm looks at the batches of all ranks as one")
     p.add_argument("--allow-python", action="store_true", help="run the code that Python layers name")
     dialect_options(p, unknown=False)
@@ -90,22 +93,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Run `netcompile train`. Returns the exit code."""
     options = parser().parse_args(arguments)
-    overrides = assignments(options.set)
-    weights = [path for paths in options.weights for path in paths.split(",") if path]
-    if options.snapshot and weights and options.snapshot != LATEST:
-        hint = "a snapshot has its own weights: leave one of the two out"
-        raise NetError("--snapshot and --weights are both given", hint=hint)
-    for path in (*weights, *([options.snapshot] if options.snapshot not in (None, LATEST) else [])):
-        if not Path(path).is_file():
-            raise NetError("there is no such file", at=path)
-    if options.seed is not None and options.seed < 0:
-        raise NetError("a seed cannot be negative", at="--seed", got=options.seed)
+    overrides, weights = assignments(options.set), start_weights(options)
     board = open_board(options.tensorboard) if options.tensorboard and is_first() else None
     if not is_first():
         warnings.simplefilter("ignore", NetWarning)  # rank 0 tells it
     if "RANK" in os.environ:  # before torch starts: it tells each run of which parameters it did not have to look for
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from ..train.log import Log
     from ..train.ranks import Exchange, joined
     from ..train.settings import load_settings
     from ..train.solver import Solver
@@ -134,7 +127,9 @@ def main(arguments: list[str]) -> int:
             ranks=ranks.count,
             seed=seed,
             allow_python=options.allow_python,
+            channels_last=options.channels_last,
             on_fault=options.on_fault,
+            workers=options.workers,
             sync_batchnorm=options.sync_batchnorm,
             checkpoint=options.checkpoint,
             dialect=options.dialect,
@@ -144,15 +139,7 @@ def main(arguments: list[str]) -> int:
             solver.restore(snapshot)
         exchange = Exchange(ranks, signals.take)
         exchange.join(solver)
-        tellers: list[Callable[[Event], None]] = []
-        if ranks.rank == 0 and not options.quiet:
-            teller = Teller(solver, ranks.count, options.snapshot, snapshot)
-            stack.callback(teller.clear)
-            tellers.append(teller)
-        if ranks.rank == 0 and options.log:
-            log = Log(options.log)
-            stack.callback(log.close)
-            tellers.append(lambda event: log(event) if event["kind"] != "iteration" else None)
+        tellers = list(listeners(options, solver, ranks, snapshot, stack))
         if board:
             stack.callback(board.close)
             tellers.append(board)
@@ -164,6 +151,36 @@ def main(arguments: list[str]) -> int:
         with out_of_memory(solver.net.graph, "a smaller batch_size; iter_size makes up for it"):
             solver.solve(callback=tell if tellers else None, stop=exchange.request)
     return 0
+
+
+def start_weights(options: argparse.Namespace) -> list[str]:
+    """The files of --weights. Raises: NetError for options that make no sense, and for files that are not there."""
+    weights = [path for paths in options.weights for path in paths.split(",") if path]
+    if options.snapshot and weights and options.snapshot != LATEST:
+        hint = "a snapshot has its own weights: leave one of the two out"
+        raise NetError("--snapshot and --weights are both given", hint=hint)
+    for path in (*weights, *([options.snapshot] if options.snapshot not in (None, LATEST) else [])):
+        if not Path(path).is_file():
+            raise NetError("there is no such file", at=path)
+    if options.seed is not None and options.seed < 0:
+        raise NetError("a seed cannot be negative", at="--seed", got=options.seed)
+    return weights
+
+
+def listeners(
+    options: argparse.Namespace, solver: Solver, ranks: Ranks, snapshot: str | None, stack: contextlib.ExitStack
+) -> Iterator[Callable[[Event], None]]:
+    """On rank 0: what tells the user how it goes, and what writes the log. `stack` ends them."""
+    from ..train.log import Log
+
+    if ranks.rank == 0 and not options.quiet:
+        teller = Teller(solver, ranks.count, options.snapshot, snapshot)
+        stack.callback(teller.clear)
+        yield teller
+    if ranks.rank == 0 and options.log:
+        log = Log(options.log)
+        stack.callback(log.close)
+        yield lambda event: log(event) if event["kind"] != "iteration" else None
 
 
 def is_first() -> bool:
@@ -245,198 +262,3 @@ class Signals:
         """What was asked for since the last time: "stop" before "snapshot"."""
         pending, self.pending = self.pending, []
         return "stop" if "stop" in pending else "snapshot" if pending else None
-
-
-class Teller:
-    """Tells how the training goes: lines on stdout, and on a terminal one line that follows each iteration."""
-
-    def __init__(self, solver: Solver, ranks: int, wanted: str | None, snapshot: str | None) -> None:
-        """wanted: what --snapshot said.  snapshot: what was found."""
-        self.solver, self.ranks, self.wanted, self.snapshot = solver, ranks, wanted, snapshot
-        self.live = sys.stderr.isatty()
-        self.loss: float | None = None  # of the last display
-        self.marks: deque[tuple[float, int]] = deque(maxlen=50)  # when how many iterations were done
-        self.shown = 0.0
-
-    def __call__(self, event: Event) -> None:
-        """Tell of an event."""
-        kind, iteration = event["kind"], event["iter"]
-        if kind == "start":
-            self.marks.append((time.monotonic(), iteration))
-            for line in self.heading(event):
-                self.say(line)
-        elif kind == "iteration":
-            self.tick(event)
-        elif kind == "display":
-            if not isfinite(event["loss"]) and (self.loss is None or isfinite(self.loss)):
-                told = f"the loss is {event['loss']:g} at iteration {iteration:,}: the training has diverged"
-                warnings.warn(f"{told}; a smaller base_lr or clip_gradients may help", NetWarning, stacklevel=2)
-            self.loss = event["loss"]
-            if not self.live:
-                self.say(", ".join([f"iteration {iteration:,}", *self.words(event)]))
-        elif kind == "test":
-            which = f" of net {event['net']}" if len(self.solver.test_nets) > 1 else ""
-            outputs = [f"{name} {number(v)}" for name, v in event["outputs"].items()]
-            whole = [f"loss in all {number(event['loss'])}"] if "loss" in event else []
-            self.say(f"iteration {iteration:,}, test{which}: {', '.join(outputs + whole)}")
-        elif kind == "snapshot":
-            self.say(f"iteration {iteration:,}: wrote {event['paths'][1]}")
-        elif kind == "debug":
-            for line in event["lines"]:
-                self.say(line)
-        elif kind == "done":
-            if event["skipped"]:
-                self.say(passed_over(event["skipped"]))
-            self.say(f"{'stopped by a signal' if event['stopped'] else 'done'} after {iteration:,} iterations")
-
-    def heading(self, event: Event) -> Iterator[str]:
-        """What is trained, from where to where, on what."""
-        import torch
-
-        s, net = self.solver.settings, self.solver.net
-        learned = sum(p.numel() for p in net.parameters() if p.requires_grad)
-        fixed = sum(p.numel() for p in net.parameters() if not p.requires_grad)
-        kept = f", {fixed:,} fixed" if fixed else ""
-        tests = len(self.solver.test_nets)
-        each_test = f", {tests} test net{'s' if tests > 1 else ''}" if tests else ""
-        yield f"{net.graph.name or 'net'}: {s.type}, {learned:,} parameters learned{kept}{each_test}"
-        threads = f" ({torch.get_num_threads()} threads)" if net.device.type == "cpu" else ""
-        each = f", {self.ranks} ranks of this batch" if self.ranks > 1 else ""
-        dtype = str(net.dtype).removeprefix("torch.")
-        yield f"iterations {event['iter']:,} to {s.max_iter:,} on {net.device}{threads}, {dtype}{each}"
-        if self.snapshot:
-            yield f"going on from {self.snapshot}"
-        elif self.wanted:
-            yield f"there is no snapshot {s.snapshot_prefix}_iter_* yet: from the beginning"
-
-    def words(self, event: Event) -> Iterator[str]:
-        """The loss, the rate and the outputs of a display, the speed, and the time left."""
-        yield f"loss {number(event['loss'])}"
-        yield f"lr {number(event['lr'])}"
-        outputs = event["outputs"]
-        if len(outputs) > 1 or set(outputs) != set(event["loss_weights"]):  # a single loss is told already
-            yield from (f"{name} {number(v)}" for name, v in outputs.items())
-        if event["images"] and event["seconds"]:
-            yield f"{number(event['images'] * self.ranks / event['seconds'], 3)} images/s"
-        left = self.left()
-        if left is not None:
-            yield f"{duration(left)} left"
-
-    def left(self) -> float | None:
-        """The seconds that the training will still take, by how long the last iterations took."""
-        if len(self.marks) < 2 or self.marks[-1][1] <= self.marks[0][1]:
-            return None
-        (start, before), (end, after) = self.marks[0], self.marks[-1]
-        still: int = self.solver.settings.max_iter - after
-        return (end - start) / (after - before) * still
-
-    def tick(self, event: Event) -> None:
-        """An iteration is done."""
-        now = time.monotonic()
-        self.marks.append((now, event["iter"]))
-        if self.live and now - self.shown > 0.2:
-            self.shown = now
-            self.line(event)
-
-    def line(self, event: Event) -> None:
-        """The line that follows each iteration."""
-        done, last = event["iter"], self.solver.settings.max_iter
-        filled = 24 * done // max(last, 1)
-        parts = [f"[{'#' * filled}{'.' * (24 - filled)}] {done:,}/{last:,}"]
-        parts += [f"loss {number(self.solver.loss)}", f"lr {number(event['lr'])}"]
-        (start, before), (end, after) = self.marks[0], self.marks[-1]
-        if event["images"] and end > start:
-            speed = (after - before) * event["images"] * self.ranks / (end - start)
-            parts.append(f"{number(speed, 3)} images/s")
-        left = self.left()
-        if left is not None:
-            parts.append(f"{duration(left)} left")
-        room = max(shutil.get_terminal_size().columns - 1, 20)  # a line that wraps could not be taken back
-        print(f"{CLEAR}{'  '.join(parts)[:room]}", end="", file=sys.stderr, flush=True)
-
-    def say(self, text: str) -> None:
-        """A line on stdout, in place of the line that follows."""
-        self.clear()
-        print(text, flush=True)
-
-    def clear(self) -> None:
-        """Take the line back."""
-        if self.live:
-            print(CLEAR, end="", file=sys.stderr, flush=True)
-
-
-def passed_over(count: int) -> str:
-    """How many unreadable records were skipped.
-
-    >>> passed_over(1), passed_over(1200)
-    ('1 unreadable record was passed over', '1,200 unreadable records were passed over')
-    """
-    return f"{count:,} unreadable record{' was' if count == 1 else 's were'} passed over"
-
-
-def number(value: Any, digits: int = 5) -> str:
-    """A number, or the mean of a list of them, for people.
-
-    >>> number(0.123456789), number(12345.6, 3), number([0.25, 0.75])
-    ('0.12346', '12,300', '0.5 (mean of 2)')
-    """
-    if isinstance(value, list):
-        return f"{number(sum(value) / len(value))} (mean of {len(value)})" if value else "none"
-    if abs(value) >= 1000 and digits < 5:
-        scale = 10 ** (len(str(int(abs(value)))) - digits)
-        return f"{round(value / scale) * scale:,}" if scale > 1 else f"{value:,.0f}"
-    return f"{value:.{digits}g}"
-
-
-def duration(seconds: float) -> str:
-    """A span of time to two units.
-
-    >>> [duration(s) for s in (7.4, 75, 3700, 200000)]
-    ['7 s', '1 min 15 s', '1 h 1 min', '2 d 7 h']
-    """
-    whole = max(0, round(seconds))
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    for (big, size), (small, less) in zip(units, units[1:], strict=False):
-        if whole >= size:
-            rest = whole % size // less
-            return f"{whole // size} {big} {rest} {small}" if rest else f"{whole // size} {big}"
-    return f"{whole} s"
-
-
-def open_board(folder: str) -> Board:
-    """The curves of a folder for TensorBoard. Raises: NetError where the library is missing, or the folder unwritable."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise NetError("--tensorboard needs a library", hint="pip install 'netcompiler[tensorboard]'") from None
-    try:
-        return Board(SummaryWriter(folder))
-    except OSError as e:
-        raise NetError(f"cannot be written: {e.strerror or e}", at=folder) from None
-
-
-class Board:
-    """Writes events as TensorBoard's curves: train/loss, train/lr, train/<output>, test/<output>."""
-
-    def __init__(self, writer: Any) -> None:
-        self.writer = writer
-
-    def __call__(self, event: Event) -> None:
-        """Write the numbers of a display or a test."""
-        kind = event["kind"]
-        if kind not in ("display", "test"):
-            return
-        values: dict[str, Any] = {}
-        if kind == "display":
-            values = {"train/loss": event["loss"], "train/lr": event["lr"]}
-        place = "train" if kind == "display" else f"test{event['net'] or ''}"
-        for name, value in event["outputs"].items():
-            several = value if isinstance(value, list) else [value]
-            for i, one in enumerate(several):
-                values.setdefault(f"{place}/{name}{f'/{i}' if isinstance(value, list) else ''}", one)
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, event["iter"])
-
-    def close(self) -> None:
-        """Write what is still held, and close the files."""
-        self.writer.close()

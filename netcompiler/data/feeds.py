@@ -9,12 +9,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..builder import included, net_state
+from ..codegen import fills_itself
 from ..errors import NetError, NetWarning
-from ..graph import Array, Shape
+from ..graph import Array, Graph, Shape
 from ..text import Msg
 from .ahead import Ahead, usual_workers
 from .draws import random_seed
 from .hdf5 import HDF5Source
+from .memory import MemorySource
 from .records import DatabaseSource, ListSource
 from .source import Batch, Setting, Source
 from .windows import WindowSource
@@ -24,6 +26,10 @@ SOURCES: dict[str, Callable[[Msg, int, Setting], Source]] = {
     "HDF5Data": HDF5Source,
     "ImageData": ListSource,
     "WindowData": WindowSource,
+}
+HINTS = {  # for layers whose values come from elsewhere
+    "Input": "a train_val net has data layers; `netcompile NET` runs a deploy net once",
+    "MemoryData": "its arrays are given in Python: docs/data.md",
 }
 VERSION = 1  # of what `state` gives
 
@@ -40,8 +46,9 @@ def open_feeds(
     seed: int | None = None,
     workers: int | None = None,
     on_fault: str = "stop",
+    arrays: Mapping[str, Array] | None = None,
 ) -> Feeds:
-    """Open the stores of a net's data layers: Data, ImageData, HDF5Data and WindowData.
+    """Open the stores of a net's data layers: Data, ImageData, HDF5Data and WindowData, and MemoryData with `arrays`.
 
     msg: the net in today's form.  phase, level, stages: the NetState whose layers are meant, as `build` takes them.
     root: a folder to look in for sources that the working directory does not have.
@@ -50,6 +57,7 @@ def open_feeds(
     workers: processes that decode ahead; None: as many as pay, 0: none. The batches are the same.
     on_fault: "stop" at a record or picture that cannot be read, or "skip" it: the next good one takes its place, a
     NetWarning tells so, and `Feeds.skipped` counts.
+    arrays: what MemoryData layers hold, by top: any number of rows. Without it the caller feeds such layers.
 
     Raises: NetError for a store that cannot be opened, and for settings that make no sense.
     """
@@ -64,9 +72,16 @@ def open_feeds(
     sources: list[Source] = []
     try:
         for index, m in enumerate(msg.layer):
-            if m.type in SOURCES and included(m, *state):
-                with _Placed(m):
+            if not included(m, *state):
+                continue
+            with _Placed(m):
+                if m.type in SOURCES:
                     sources.append(SOURCES[m.type](m, index, setting))
+                elif m.type == "MemoryData" and arrays:
+                    sources.append(MemorySource(m, index, setting, arrays))
+        idle = set(arrays or ()).difference(*(s.tops for s in sources if isinstance(s, MemorySource)))
+        if idle:
+            raise NetError(f'no MemoryData layer makes "{min(idle)}" in {phase}', at=msg.at(), hint="leave it out")
         share = (rank, ranks) if phase == "TRAIN" else (0, 1)
         return Feeds(sources, setting, *share, workers=workers)
     except BaseException:
@@ -185,6 +200,14 @@ class Feeds:
         if self.ahead is not None:
             self.ahead.close()
             self.ahead = None
+
+
+def check_fed(graph: Graph, shapes: Mapping[str, Shape]) -> None:
+    """Raises: NetError for an input of the net that neither fills itself nor is among these tops of feeds."""
+    for node in graph.nodes:
+        if node.layer.is_input and not fills_itself(node.layer) and any(v.blob not in shapes for v in node.tops):
+            hint = HINTS.get(node.layer.kind, "its store is not read here; Python can feed it: Solver(feeds=...)")
+            raise NetError("nothing feeds this input", layer=node.title, at=node.at, hint=hint)
 
 
 def batch_at(source: Source, position: int, rank: int, ranks: int) -> Batch:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import NetError
 from ..graph import Shape, dims
+from ..layers.hdf5_data import refuse_transform
 from ..text import Msg
 from .draws import key_of, permutation
 from .source import Arrays, Batch, Setting, Source, batch_size, library, lines_of, settings, source_path
@@ -28,8 +29,7 @@ class HDF5Source(Source):
 
     def __init__(self, msg: Msg, index: int, setting: Setting) -> None:
         p = settings(msg, "hdf5_data_param", ("source", "batch_size", "shuffle"), ())
-        if msg.has("transform_param"):
-            raise NetError("HDF5Data does not transform data", at=msg.at("transform_param"), hint="remove the field")
+        refuse_transform(msg)
         self.shuffle = bool(p.shuffle)
         super().__init__(msg, index, setting, batch_size(p))
         listed = source_path(p, setting)

@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from .. import schema
-from ..errors import NetError
+from ..errors import NetError, NetWarning
 from ..graph import Array, Shape, dims
+from ..layers.image_data import new_size
 from ..text import Msg
 from .draws import below, key_of, numbers, permutation
 from .image import resize_planes
@@ -24,13 +25,13 @@ from .source import (
     Source,
     Unreadable,
     batch_size,
-    idle_words,
     lines_of,
     settings,
     source_path,
+    warn_idle,
 )
 from .stores import Store
-from .transform import Transform
+from .transform import FORCED, Transform
 
 Planes = NDArray[Any]  # C x H x W: uint8, or float32
 MOVED = ("scale", "mean_file", "crop_size", "mirror")  # from a data layer's own parameters to transform_param
@@ -105,19 +106,25 @@ class DatabaseSource(RecordSource):
     def __init__(self, msg: Msg, index: int, setting: Setting) -> None:
         known = ("source", "batch_size", "backend", "force_encoded_color", *MOVED, "rand_skip")
         p = settings(msg, "data_param", known, ("prefetch", "threads", "parser_threads", "cache", "precache"))
-        for word in (w for name in MOVED for w in idle_words(msg, "data_param", name)):
-            warnings.warn(word, stacklevel=2)
-        for word in idle_words(msg, "data_param", "rand_skip", "a Data layer begins with the first record"):
-            warnings.warn(word, stacklevel=2)
+        warn_idle(msg, "data_param", MOVED)
+        warn_idle(msg, "data_param", ("rand_skip",), "a Data layer begins with the first record")
         super().__init__(msg, index, setting, batch_size(p))
         self.color = True if p.force_encoded_color and self.transform.color is None else self.transform.color
         self.store = Store(source_path(p, setting), p.enum("backend"))
+        self.encoded = False  # the record that was read last
+
+    def shapes(self) -> dict[str, Shape]:
+        shapes = super().shapes()
+        if self.color is not None and not self.encoded:
+            told = f"layer {self.title}: force_color and force_gray have no effect on raw records, as in Caffe"
+            warnings.warn(told, NetWarning, stacklevel=2)
+        return shapes
 
     def record(self, position: int, slot: int, attempt: int) -> tuple[Planes, float, str]:
         key, value = self.store.at(position + attempt)
         name = f"{self.store.path}, record {key.decode(errors='backslashreplace')}"
-        record, label, encoded = planes_of(value, self.color, name)
-        self.costly = self.costly or encoded
+        record, label, self.encoded = planes_of(value, self.color, name)
+        self.costly = self.costly or self.encoded
         return record, label, name
 
     def close(self) -> None:
@@ -158,12 +165,9 @@ class ListSource(RecordSource):
     def __init__(self, msg: Msg, index: int, setting: Setting) -> None:
         own = ("source", "batch_size", "rand_skip", "shuffle", "new_height", "new_width", "is_color", "root_folder")
         p = settings(msg, "image_data_param", (*own, *MOVED), ("threads", "cache", "precache"))
-        for word in (w for name in MOVED for w in idle_words(msg, "image_data_param", name)):
-            warnings.warn(word, stacklevel=2)
-        self.size = (int(p.new_height), int(p.new_width))
-        if (self.size[0] == 0) != (self.size[1] == 0):
-            at = p.at("new_height" if self.size[0] else "new_width")
-            raise NetError("new_height and new_width go together", at=at, expected="both or none")
+        warn_idle(msg, "image_data_param", MOVED)
+        warn_idle(msg, "transform_param", FORCED, "image_data_param.is_color says how pictures are read")
+        self.size = new_size(p)
         self.shuffle, self.color, self.folder = bool(p.shuffle), bool(p.is_color), str(p.root_folder)
         self.rand_skip, self.at_skip = int(p.rand_skip), p.at("rand_skip")
         self.order: tuple[int, NDArray[np.int64]] | None = None
@@ -190,7 +194,7 @@ class ListSource(RecordSource):
         line, name, label = self.lines[place]
         where = f"{self.list}:{line}: {self.folder + name}"
         planes = decode(self.setting.find(self.folder + name), self.color, where)
-        return resize_planes(planes, *self.size) if self.size[0] else planes, label, where
+        return resize_planes(planes, *self.size) if self.size else planes, label, where
 
 
 class Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,11 +105,13 @@ def settings(msg: Msg, part: str, known: Sequence[str], idle: Sequence[str]) -> 
     return p
 
 
-def idle_words(msg: Msg, part: str, name: str, why: str = "it belongs into transform_param") -> list[NetWarning]:
-    """A warning where a field is set that Caffe does not look at."""
+def warn_idle(msg: Msg, part: str, names: Sequence[str], why: str = "it belongs into transform_param") -> None:
+    """Tell of fields that are set to more than their default, and that Caffe does not look at."""
     p: Msg = getattr(msg, part)
-    told = f'layer "{msg.name}" ({msg.type}): {part}.{name} has no effect, as in Caffe: {why}'
-    return [NetWarning(told)] if p.has(name) else []
+    for name in names:
+        if p.has(name) and getattr(p, name) != p.raw.DESCRIPTOR.fields_by_name[name].default_value:
+            told = f'layer "{msg.name}" ({msg.type}): {part}.{name} has no effect, as in Caffe: {why}'
+            warnings.warn(told, NetWarning, stacklevel=3)
 
 
 def batch_size(p: Msg) -> int:

@@ -16,6 +16,7 @@ from .source import library
 
 BACKENDS = ("LMDB", "LEVELDB")
 Record = tuple[bytes, bytes]
+AGAIN = "the file is damaged: copy or download it again, or make it anew"
 _PASSED = 256  # more than are passed over in a row, see MOST_TRIES
 
 
@@ -179,8 +180,7 @@ class _LmdbCursor:
             if status.st_size < pages * page:  # reading beyond the end of a mapped file would end this process
                 env.close()
                 expected, got = f"{pages * page:,} bytes ({pages:,} pages)", f"{status.st_size:,}"
-                hint = "copy or download it again"
-                raise NetError("the database is cut short", at=str(file), expected=expected, got=got, hint=hint)
+                raise NetError("the database is cut short", at=str(file), expected=expected, got=got, hint=AGAIN)
             _environments[self.key] = env, users + 1
             self.count = int(env.stat()["entries"])
             self.txn = env.begin()
@@ -190,7 +190,8 @@ class _LmdbCursor:
 
     def _fault(self, e: Exception) -> NetError:
         text = getattr(e, "strerror", None) or str(e).removeprefix(f"{self.path}: ")
-        return NetError(f"cannot be read as LMDB: {text}", at=self.path)
+        hint = AGAIN if "MDB_CORRUPTED" in text or "MDB_INVALID" in text else None
+        return NetError(f"cannot be read as LMDB: {text}", at=self.path, hint=hint)
 
     def first(self) -> bool:
         try:

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from ..errors import NetError
 from ..graph import Array, Shape, dims
+from ..layers.data import forced_color
 from ..text import Msg
 from .draws import Numbers, below, key_of, numbers
 from .source import Setting, settings
 
-_KNOWN = ("scale", "mirror", "crop_size", "mean_file", "mean_value", "force_color", "force_gray", "crop_h", "crop_w")
+FORCED = ("force_color", "force_gray")  # of encoded records only
+_KNOWN = ("scale", "mirror", "crop_size", "mean_file", "mean_value", *FORCED, "crop_h", "crop_w")
 # Of NVCaffe, without effect on the numbers.
 _IDLE = ("use_gpu_transform", "forward_packing", "display", "num_labels", "random_seed")
 _DRAWS = 3  # numbers for each record: the crop's row and column, and whether it is mirrored
@@ -38,9 +40,7 @@ class Transform:
             name = "crop_h" if self.crop[0] else "crop_w"
             raise NetError("crop_h and crop_w go together", at=t.at(name), expected="both or none")
         self.random = setting.train and any(self.crop)
-        if t.force_color and t.force_gray:
-            raise NetError("force_color and force_gray are both given", at=t.at("force_gray"), hint="keep one")
-        self.color = True if t.force_color else False if t.force_gray else None
+        self.color = forced_color(t)
         self.index = index
         self.at_crop, self.at_mean = t.at("crop_h" if t.crop_h else "crop_size"), t.at("mean_value")
         self.mean: Array | None = None

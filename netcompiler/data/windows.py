@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from .draws import below, numbers
 from .image import Pixels, resize_planes
 from .pictures import decode
 from .records import MOVED, Planes, RecordSource
-from .source import Batch, Setting, Unreadable, batch_size, idle_words, settings, source_path
+from .source import Batch, Setting, Unreadable, batch_size, settings, source_path, warn_idle
+from .transform import FORCED
 
 _OWN = ("fg_threshold", "bg_threshold", "fg_fraction", "context_pad", "crop_mode", "cache_images", "root_folder")
 _HEAD = 7  # words in front of a picture's windows: # INDEX FILE CHANNELS HEIGHT WIDTH COUNT
@@ -51,9 +51,9 @@ class WindowSource(RecordSource):
 
     def __init__(self, msg: Msg, index: int, setting: Setting) -> None:
         p = settings(msg, "window_data_param", ("source", "batch_size", *MOVED, *_OWN), ())
-        idle = [w for name in ("mean_file", "crop_size", "mirror") for w in idle_words(msg, "window_data_param", name)]
-        for word in (*idle, *idle_words(msg, "transform_param", "scale", "window_data_param.scale has")):
-            warnings.warn(word, stacklevel=2)
+        warn_idle(msg, "window_data_param", ("mean_file", "crop_size", "mirror"))
+        warn_idle(msg, "transform_param", ("scale",), "window_data_param.scale has")
+        warn_idle(msg, "transform_param", FORCED, "pictures are read in colour")
         super().__init__(msg, index, setting, batch_size(p))
         t, self.scale = self.transform, np.float32(p.scale)
         if not t.crop[0] or t.crop[0] != t.crop[1]:

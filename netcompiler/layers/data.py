@@ -28,14 +28,14 @@ class PictureLayer(InputLayer):
 
     def given(self, shapes: Mapping[int, Shape]) -> Self:
         if 0 in shapes and 1 not in shapes and len(self.shapes) > 1:
-            shapes = {**shapes, 1: shapes[0][:1]}
+            shapes = {**shapes, 1: (shapes[0][0], *(self.shapes[1] or ())[1:])}
         return InputLayer.given(self, shapes)
 
     @classmethod
-    def of(cls, msg: Msg, batch: int, image: Shape | None) -> Self:
-        """The layer for batches of an image of C x H x W; None and a batch of 0 are not known."""
+    def of(cls, msg: Msg, batch: int, image: Shape | None, label: Shape = ()) -> Self:
+        """The layer for batches of an image of C x H x W, and its label; None and a batch of 0 are not known."""
         data = (batch, *image) if image and batch else None
-        return cls((data, (batch,) if batch else None)[: len(msg.top)])
+        return cls((data, (batch, *label) if batch else None)[: len(msg.top)])
 
 
 @layer("Data")
@@ -47,7 +47,8 @@ class Data(PictureLayer):
     Caffe takes the shape from the first record. Without opening the database, C is 1 with force_gray, 3 with force_color
     or force_encoded_color, else as many as there are mean_values (so one mean_value for colour pictures is taken for
     gray: give the shape then), else 3; without a crop_size (or the forks' crop_h and crop_w) H and W are not known, and
-    the shape must be given. A given shape always wins.
+    the shape must be given. A given shape always wins. MyCaffe's images_per_blob: so many pictures one behind the other in
+    the channels, and with output_all_labels a label of each, N x images_per_blob.
     All settings of transform_param and data_param are taken, since only reading would use them.
     Source: Caffe, src/caffe/layers/data_layer.cpp, src/caffe/data_transformer.cpp.
     """
@@ -58,8 +59,9 @@ class Data(PictureLayer):
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         p, t = msg.data_param, msg.transform_param
-        crop, channels = crop_of(t, p), _channels(t, p.force_encoded_color)
-        return cls.of(msg, p.batch_size, (channels, *crop) if crop else None)
+        crop, channels = crop_of(t, p), _channels(t, p.force_encoded_color) * p.images_per_blob
+        label = (p.images_per_blob,) if p.output_all_labels and p.images_per_blob > 1 else ()
+        return cls.of(msg, p.batch_size, (channels, *crop) if crop else None, label)
 
 
 def crop_of(t: Msg, old: Msg) -> Shape | None:
@@ -70,9 +72,18 @@ def crop_of(t: Msg, old: Msg) -> Shape | None:
     return (old.crop_size, old.crop_size) if old.crop_size else None
 
 
-def _channels(t: Msg, encoded_color: bool) -> int:
+def forced_color(t: Msg) -> bool | None:
+    """Whether encoded records become colour pictures or gray ones by a TransformationParameter; None: as they are.
+
+    Raises: NetError where it asks for both.
+    """
     if t.force_gray and t.force_color:
         raise NetError("force_color and force_gray are both given", at=t.at("force_gray"), hint="keep one of the two")
-    if t.force_gray:
+    return True if t.force_color else False if t.force_gray else None
+
+
+def _channels(t: Msg, encoded_color: bool) -> int:
+    color = forced_color(t)
+    if color is False:
         return 1
-    return 3 if t.force_color or encoded_color else len(t.mean_value) or 3
+    return 3 if color or encoded_color else len(t.mean_value) or 3

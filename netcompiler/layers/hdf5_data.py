@@ -28,6 +28,11 @@ class HDF5Data(InputLayer):
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
-        if msg.has("transform_param"):
-            raise NetError("HDF5Data does not transform data", at=msg.at("transform_param"), hint="remove the field")
+        refuse_transform(msg)
         return cls((None,) * len(msg.top), msg.hdf5_data_param.batch_size)
+
+
+def refuse_transform(msg: Msg) -> None:
+    """Raises: NetError for a layer with a transform_param."""
+    if msg.has("transform_param"):
+        raise NetError("HDF5Data does not transform data", at=msg.at("transform_param"), hint="remove the field")

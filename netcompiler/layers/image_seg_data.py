@@ -1,4 +1,4 @@
-"""ImageSegData, DenseImageData and WindowSegData: pictures with a label for each pixel."""
+"""ImageSegData, DenseImageData, WindowSegData and ImageLabelmapData: pictures with a label for each pixel."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from ..errors import NetError
 from ..graph import Shape, Shapes
 from ..text import Msg
 from .base import InputLayer, layer
 from .data import crop_of, fields_of
+from .image_data import new_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,6 @@ class LabelledPixels(InputLayer):
 def _all_tops(data: Shape) -> tuple[Shape, ...]:
     """The shapes of data, label and data_dim."""
     return data, (data[0], 1, *data[2:]), (data[0], 1, 1, 2)
-
-
-def new_size(p: Msg) -> Shape | None:
-    """new_height and new_width; None where they are not given. Raises: NetError for one of them alone."""
-    size = (p.new_height, p.new_width)
-    if (size[0] == 0) != (size[1] == 0):
-        at = p.at("new_height" if size[0] else "new_width")
-        raise NetError("new_height and new_width go together", at=at, expected="both or none")
-    return size if size[0] else None
 
 
 @layer("ImageSegData")
@@ -75,6 +66,39 @@ class WindowSegData(ImageSegData):
     top[0], top[1], settings: see ImageSegData
     Source: HyeonwooNoh/caffe, src/caffe/layers/window_seg_data_layer.cpp.
     """
+
+
+@layer("ImageLabelmapData")
+@dataclass(frozen=True, slots=True)
+class ImageLabelmapData(ImageSegData):
+    """Picture files and pictures of their edges, named in a list, which the caller feeds here (HED).
+
+    top[0], top[1], settings: see ImageSegData
+    Source: s9xie/hed, src/caffe/layers/image_labelmap_data_layer.cpp.
+    """
+
+    n_top = (2, 2)
+
+
+@layer("SegData")
+@dataclass(frozen=True, slots=True)
+class SegData(LabelledPixels):
+    """A colour picture file and a picture of its labels, named in a list, which the caller feeds here (PSPNet).
+
+    top[0]: 1 x 3 x H x W      top[1]: the labels, 1 x 1 x H x W
+    H x W is crop_size x crop_size, else crop_height x crop_width, else not known: the shape must be given then. A given shape
+    always wins. All settings of transform_param and seg_data_param are taken, since only reading would use them.
+    Source: yjxiong/caffe, src/caffe/layers/seg_data_layer.cpp.
+    """
+
+    n_top = (2, 2)
+    ignored = fields_of("SegDataParameter", "TransformationParameter")
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        t = msg.transform_param
+        sides = (t.crop_size, t.crop_size) if t.crop_size else (t.crop_height, t.crop_width)
+        return cls.of(msg, 1, (3, *sides) if all(sides) else None)
 
 
 @layer("DenseImageData")

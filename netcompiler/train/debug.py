@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -56,6 +57,12 @@ class Watch:
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
+
+    def fed(self, batch: Mapping[str, Tensor]) -> None:
+        """Note what the data layers give to the pass that comes next."""
+        for node in self.net.graph.nodes:
+            tops = [v.blob for v in node.tops if node.layer.is_input and v.blob in batch]
+            self.forward += [f"[Forward] Layer {node.name}, top blob {b} data: {_size(batch[b])}" for b in tops]
 
     def gradient(self, layer: int, name: str, what: str, g: Tensor) -> None:
         """Note the gradient of a layer's bottom."""

@@ -89,7 +89,7 @@ def fuse(net: CompiledNet) -> list[tuple[int, int]]:
         if len(node.bottoms) != 1 or not _unseen(graph, node.bottoms[0], node):
             continue
         maker, layer = makers[node.bottoms[0]], node.layer
-        if isinstance(layer, Scale) and isinstance(maker.layer, BatchNorm) and _fits(maker, node):
+        if type(layer) is Scale and isinstance(maker.layer, BatchNorm) and _fits(maker, node):
             norm = _become(modules[id(maker)], Norm)
             norm.whole = replace(maker.layer, scale=True, bias_term=layer.bias_term)
             names = layer.blobs(node.bottom_shapes)

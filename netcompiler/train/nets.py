@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from traceback import walk_tb
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import NetError
-from ..graph import Shape
+from ..graph import Shape, dims
 from ..module import CompiledNet
 
-
-def placed(net: CompiledNet) -> Iterator[tuple[Tensor, Shape]]:
-    """The learned blobs in Caffe's order, a shared one once."""
-    for tensor, shape, _, _ in blobs(net):
-        yield tensor, shape
+K = TypeVar("K")
 
 
-def blobs(net: CompiledNet) -> Iterator[tuple[Tensor, Shape, float, float]]:
-    """Each learned blob with its shape, lr_mult and decay_mult, a shared one at its owner. Statistics have lr_mult 0.
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A learned blob: what it is called, what holds it, and the shape that its layer uses it in."""
+
+    title: str
+    tensor: Tensor
+    shape: Shape
+    lr_mult: float
+    decay_mult: float
+
+
+def learned_blobs(net: CompiledNet) -> Iterator[Learned]:
+    """The learned blobs in Caffe's order, a shared one once, at its owner. Statistics have lr_mult 0.
 
     Source: Caffe, src/caffe/net.cpp, AppendParam; layers/batch_norm_layer.cpp.
     """
@@ -33,18 +43,20 @@ def blobs(net: CompiledNet) -> Iterator[tuple[Tensor, Shape, float, float]]:
             owner, index = owners.get(param.name, (node, i))
             if (owner, index) == (node, i):
                 tensor, shape = getattr(net, attribute).held(name)
-                yield tensor, shape, param.lr_mult if spec.learned else 0.0, param.decay_mult
+                lr_mult = param.lr_mult if spec.learned else 0.0
+                yield Learned(f"{name} of {node.title}", tensor, shape, lr_mult, param.decay_mult)
 
 
 def learned_groups(net: CompiledNet) -> tuple[list[Tensor], list[dict[str, Any]]]:
     """The learned blobs in Caffe's order, and grouped by their multipliers."""
-    learned, groups = [], dict[tuple[float, float], list[Tensor]]()
-    for tensor, _, lr_mult, decay_mult in blobs(net):
-        learned.append(tensor)
-        groups.setdefault((lr_mult, decay_mult), []).append(tensor)
+    learned, groups = list(learned_blobs(net)), dict[tuple[float, float], list[Tensor]]()
+    for blob in learned:
+        groups.setdefault((blob.lr_mult, blob.decay_mult), []).append(blob.tensor)
     if not learned:
         raise NetError("the net has no weights to train", at=net.graph.name)
-    return learned, [{"params": p, "lr_mult": lr, "decay_mult": decay} for (lr, decay), p in groups.items()]
+    return [blob.tensor for blob in learned], [
+        {"params": p, "lr_mult": lr, "decay_mult": decay} for (lr, decay), p in groups.items()
+    ]
 
 
 def share(net: CompiledNet, source: CompiledNet) -> None:
@@ -126,6 +138,28 @@ def images(net: CompiledNet) -> int:
     """The images in a batch: the first dim of the first input."""
     inputs = net.graph.inputs()
     return inputs[0].shape[0] if inputs and inputs[0].shape else 0
+
+
+@contextmanager
+def named(net: CompiledNet) -> Iterator[None]:
+    """Say in a NetError of a running net which layer it is about."""
+    try:
+        yield
+    except NetError as e:
+        nodes = {id(getattr(net, a)): n for n, a in zip(net.graph.nodes, net.attributes, strict=True)}
+        for frame, _ in walk_tb(e.__traceback__):
+            node = nodes.get(id(frame.f_locals.get("self")))
+            if node:
+                e.layer, e.at = e.layer or node.title, e.at or node.at
+        raise
+
+
+def add(sums: dict[K, Any], key: K, name: str, value: Any) -> None:
+    """Add an output's values, a tensor or an array, to their sum over batches. Raises: NetError where its shape changes."""
+    if key in sums and sums[key].shape != value.shape:
+        got = f"{dims(tuple(value.shape))} after {dims(tuple(sums[key].shape))}"
+        raise NetError(f'the output "{name}" changes its shape: there is no mean of it', got=got)
+    sums[key] = sums[key] + value if key in sums else value
 
 
 def plain(tensor: Tensor) -> Any:

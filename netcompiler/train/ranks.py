@@ -46,7 +46,7 @@ class Ranks:
             return value
         held = [value]
         with _together(self):
-            dist.broadcast_object_list(held, 0, device=self._where)
+            dist.broadcast_object_list(held, 0, device=torch.device("cpu"))
         return held[0]
 
     def gather(self, value: T) -> list[T]:
@@ -62,7 +62,7 @@ class Ranks:
         """What any rank asks for: "stop" before "snapshot" before None."""
         if self.count == 1:
             return request
-        tensor = torch.tensor([REQUESTS.index(request)], dtype=torch.int64, device=self._where)
+        tensor = torch.tensor([REQUESTS.index(request)])
         with _together(self):
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return REQUESTS[int(tensor.item())]
@@ -81,10 +81,6 @@ class Ranks:
                     whole = tensor.detach().contiguous()
                     dist.broadcast(whole, 0)
                     tensor.copy_(whole)
-
-    @property
-    def _where(self) -> torch.device:
-        return torch.device(self.device or "cpu")
 
 
 @contextmanager
@@ -130,8 +126,8 @@ def launched() -> tuple[int, int, int]:
 def joined(device: str | None = None) -> Iterator[Ranks]:
     """Meet the other ranks that torchrun started, and part from them in the end; alone without torchrun.
 
-    device: None or "cuda": a GPU for each rank, where there are as many; else what it says. On CUDA the ranks talk
-    through nccl, else through gloo.
+    device: None or "cuda": a GPU for each rank, where there are as many; else what it says. What lies on GPUs travels
+    through nccl; all else through gloo, which waits for no GPU, and notices at once when a rank is gone.
     Raises: NetError for a device that does not suit several ranks, and where the ranks cannot meet.
     """
     rank, count, local = launched()
@@ -139,8 +135,9 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
         yield Ranks(0, 1, device)
         return
     where = _own_device(device, local)
-    kind = "nccl" if where.startswith("cuda") else "gloo"
-    if kind == "nccl":
+    kind = "gloo"
+    if where.startswith("cuda"):
+        kind = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(where)
     try:
         dist.init_process_group(kind, store=_meet(rank, count), rank=rank, world_size=count, timeout=PATIENCE)

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ _OF_RULES = {  # fields that only some rules look at
     "rms_decay": ("RMSProp",),
     "delta": ("AdaGrad", "RMSProp", "AdaDelta", "Adam"),
 }
+_SHARES = {"RMSProp": ("rms_decay",), "AdaDelta": ("momentum",), "Adam": ("momentum", "momentum2")}  # 0 to below 1
+_FINITE = ("base_lr", "power", "weight_decay", "clip_gradients", *_OF_RULES)
 _NETS = ("net", "net_param", "train_net", "train_net_param")
 _WITHOUT_EFFECT = ("layer_wise_reduce",)  # on the numbers
 LARGEST = (1 << 31) - 1
@@ -192,7 +195,7 @@ class _Reader:
             "max_iter": self.number("max_iter", 0),
             "momentum": m.momentum,
             "momentum2": m.momentum2,
-            "rms_decay": m.rms_decay if rule != "RMSProp" else self.number("rms_decay", 0, 1),
+            "rms_decay": m.rms_decay,
             "delta": m.delta,
             "weight_decay": m.weight_decay,
             "regularization_type": self.name("regularization_type", ("L1", "L2")),
@@ -225,12 +228,22 @@ class _Reader:
         return Settings(train=train, tests=tests, **given) if train else None
 
     def check_rule(self, rule: str) -> None:
-        """Fields that the rule has no use for: Caffe stops at a momentum, and passes over the others."""
+        """Numbers that no step can be made with, and fields that the rule has no use for.
+
+        Caffe stops at a momentum without use, and passes over the other fields.
+        """
+        for field in _FINITE:
+            if field in _SHARES.get(rule, ()):
+                self.number(field, 0, 1)
+            elif not isfinite(getattr(self.msg, field)):
+                got = f"{getattr(self.msg, field):g}"
+                self.fault(f"{field} is out of range", field, expected="a finite number", got=got)
         for field, rules in _OF_RULES.items():
             value = getattr(self.msg, field)
             if self.msg.has(field) and rule in RULES and rule not in rules and not (field == "momentum" and not value):
                 what = f"{field} has no use with the type {rule}"
-                self.fault(what, field, expected=f"the type {' or '.join(rules)}", hint="remove the field")
+                hint = "remove the field" + (", or set it to 0" if field == "momentum" else "")
+                self.fault(what, field, expected=f"the type {' or '.join(rules)}", hint=hint)
 
     def check_policy(self, policy: str) -> None:
         if policy not in POLICIES:
@@ -319,14 +332,16 @@ def _prefix(prefix: str, file: Path) -> str:
 
 
 def _override(msg: Msg, name: str, value: str) -> None:
-    """Set a field of a SolverParameter from text; a repeated one takes several, with commas between them.
+    """Set a field of a SolverParameter, or one of its train_state, from text; a repeated one takes several, with commas.
 
     Raises: NetError for a field that there is not, one that is a message, and a value that it cannot have.
     """
-    fields = msg.raw.DESCRIPTOR.fields_by_name
-    field = fields.get(name)
+    holder, _, own = name.rpartition(".")
+    raw = msg.raw.train_state if holder == "train_state" else msg.raw
+    fields = raw.DESCRIPTOR.fields_by_name if holder in ("", "train_state") else {}
+    field = fields.get(own)
     if field is None or field.message_type is not None:
-        near = nearest(name, (n for n, f in fields.items() if f.message_type is None))
+        near = nearest(own, (n for n, f in fields.items() if f.message_type is None))
         what = f'a solver has no field "{name}"' if field is None else f"{name} cannot be set in this way"
         raise NetError(what, at="--set", hint=f"did you mean {near[0]}?" if near and field is None else None)
     if schema.is_repeated(field):
@@ -335,16 +350,15 @@ def _override(msg: Msg, name: str, value: str) -> None:
         parts = [value.strip()]
     if field.type == field.TYPE_STRING:
         parts = [part if part[:1] in ("'", '"') else f'"{part}"' for part in parts]
-    text = "".join(f"{name}: {part}\n" for part in parts)
-    fresh = parse_message(text, kind="SolverParameter", file="--set")
-    if [f.name for f, _ in fresh.raw.ListFields()] not in ([name], []):
+    text = "".join(f"{own}: {part}\n" for part in parts)
+    fresh = parse_message(f"{holder} {{\n{text}}}" if holder else text, kind="SolverParameter", file="--set")
+    inner = fresh.raw.train_state if holder else fresh.raw
+    if [f.name for m in (fresh.raw, inner) for f, _ in m.ListFields()] not in ([holder or own, own], [holder], []):
         raise NetError(f"this sets more than {name}", at="--set", got=value)
-    for other in {"type": ("solver_type",), "solver_type": ("type",)}.get(name, ()):
+    alike = {"type": ("solver_type",), "solver_type": ("type",)}.get(name, _NETS if name in _NETS else ())
+    for other in alike:
         msg.raw.ClearField(other)
         msg.marks.fields.pop(other, None)
-    for other in _NETS if name in _NETS else ():
-        msg.raw.ClearField(other)
-        msg.marks.fields.pop(other, None)
-    msg.raw.ClearField(name)
+    raw.ClearField(own)
     msg.raw.MergeFrom(fresh.raw)
-    msg.marks.fields[name] = fresh.marks.fields.get(name, [])
+    msg.marks.fields[holder or own] = fresh.marks.fields.get(holder or own, [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -43,13 +44,13 @@ class Names:
 
 def check_writable(prefix: str) -> None:
     """Raises: NetError when no snapshot of this prefix can be written: better at the start than hours later."""
-    folder = Path(prefix).parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        there = folder.is_dir()
-        what = f"snapshots cannot be written: the folder is not {'writable' if there else 'there'}"
-        raise NetError(
-            what, at=f"snapshot_prefix: {prefix}", got=str(folder), hint=None if there else f"mkdir -p {folder}"
-        )
+    folder = Names.at(prefix, 0, False).model.parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # the rights alone do not tell of a disk that takes no files
+    except OSError as e:
+        what = f"snapshots cannot be written: {e.strerror or e}"
+        hint = None if folder.is_dir() else f"mkdir -p {folder}"
+        raise NetError(what, at=f"snapshot_prefix: {prefix}", got=str(folder), hint=hint) from None
 
 
 def write(

@@ -6,8 +6,8 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from .. import rows
 from ..binary import write_caffemodel, write_h5
 from ..binary.state import SolverState
 from ..builder import build
-from ..data.feeds import open_feeds
+from ..data.feeds import check_fed, open_feeds
 from ..errors import NetError, NetWarning
 from ..graph import Array, Shape, dims
 from ..module import DTYPES, CompiledNet, compile
@@ -31,7 +31,20 @@ from .checkpoint import Checkpointed
 from .debug import Watch
 from .draws import Draws
 from .fuse import fuse, synchronise
-from .nets import images, learned_groups, loss_weights, output_names, placed, plain, remembered, remind, share
+from .losses import Losses
+from .nets import (
+    add,
+    images,
+    learned_blobs,
+    learned_groups,
+    loss_weights,
+    named,
+    output_names,
+    plain,
+    remembered,
+    remind,
+    share,
+)
 from .policies import rate, steps
 from .rules import optimizer
 from .settings import NetSource, Settings, load_settings
@@ -90,6 +103,7 @@ class Solver:
     seed: in place of random_seed.  allow_python: run the code that Python layers name.
     channels_last: keep 4-D blobs in the memory order N H W C, which many GPUs convolve faster; the numbers are the same.
     on_fault: "stop" at a record or a picture that cannot be read, or "skip" it.
+    workers: processes that decode ahead, for each net; None: as many as pay, 0: none.
     sync_batchnorm: BatchNorm looks at the batches of all ranks as one.
     checkpoint: keep the blobs at the ends of so many segments of the net only, and make the others again for the backward
     pass: less memory for more time, the numbers are the same. 0: the square root of the number of layers. None: keep all.
@@ -120,13 +134,14 @@ class Solver:
         allow_python: bool = False,
         channels_last: bool = False,
         on_fault: str = "stop",
+        workers: int | None = None,
         sync_batchnorm: bool = False,
         checkpoint: int | None = None,
         dialect: str | None = None,
     ) -> None:
         self.settings: Settings = load_settings(source, overrides)
         s = self.settings
-        if s.snapshot:
+        if s.snapshot and not rank:
             snapshots.check_writable(s.snapshot_prefix)
         self.rank, self.ranks = rank, ranks
         given = s.random_seed if s.random_seed >= 0 else secrets.randbits(31)
@@ -136,7 +151,7 @@ class Solver:
         self.before_update: Callable[[], None] | None = None
         self.gather: Callable[[Any], list[Any]] | None = None
         self.together: Callable[[], AbstractContextManager[None]] = nullcontext
-        self._on_fault = on_fault
+        self._reading: dict[str, Any] = {"seed": self.seed, "on_fault": on_fault, "workers": workers}
         self._python = allow_python
         self._dialect = dialect
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -162,15 +177,16 @@ class Solver:
             )
         self._tests = self._build_tests(test_feeds, blobs or {})
         self.test_nets = [built.net for built in self._tests]
+        if dtype == "tf32" and self.device.type != "cuda":
+            raise NetError("tf32 is for CUDA devices", got=f"the device {self.device}", hint="leave --dtype out")
+        for net in (self.net, *self.test_nets):
+            net.tf32 = dtype == "tf32"
 
         self.learned, groups = learned_groups(self.net)
         self.optimizer = optimizer(s, groups)
         self.optimizer.updates = {} if s.snapshot_diff else None
         self._random = Draws(self.device, self.seed + rank)
-        self._losses: list[float] = []  # the last average_loss ones, by iteration modulo their number
-        self._smoothed = 0.0
-        self._counted = 0  # losses so far
-        self._pending: list[Tensor] = []
+        self._losses = Losses(s.average_loss)
         self._callback: Callable[[Event], None] | None = None
         self._stop: Callable[[], str | None] | None = None
         self._stopped = False
@@ -189,10 +205,10 @@ class Solver:
         root = str(Path(source.path).parent if Path(source.path).exists() else (s.folder / source.path).parent)
         if feed is None:
             rank, ranks = (self.rank, self.ranks) if source.phase == "TRAIN" else (0, 1)
-            given: dict[str, Any] = {"rank": rank, "ranks": ranks, "seed": self.seed, "on_fault": self._on_fault}
-            feed = open_feeds(msg, phase, level, stages, root=root, **given)
+            feed = open_feeds(msg, phase, level, stages, root=root, rank=rank, ranks=ranks, **self._reading)
         try:
             graph = build(msg, phase, level, stages, feed.shapes, self._python, dialect=self._dialect)
+            check_fed(graph, feed.shapes)
             net = compile(bound(graph), optimize=False, device=where, dtype=self._dtype)
             if self._layout == torch.channels_last:
                 net.to(memory_format=self._layout)  # type: ignore[call-overload]
@@ -246,7 +262,7 @@ class Solver:
             if asked == "stop":
                 self._stopped = True
                 break
-        return self._smooth()
+        return self.loss
 
     def _iterate(self) -> None:
         """One iteration: the gradients of iter_size batches, one update."""
@@ -259,14 +275,16 @@ class Solver:
         with watch or nullcontext(), self.together(), self._rows():
             for i in range(s.iter_size):
                 batch = self._batch(self._train)
+                if watch:
+                    watch.fed(batch)
                 last = i == s.iter_size - 1
-                with self._random, self._precision(), nullcontext() if last else silent():  # ranks talk in the last one
+                with self._computing(self.net), nullcontext() if last else silent():  # ranks talk in the last one
                     loss, self.outputs = self.forward(batch)
                     if loss.requires_grad:
                         loss.backward()
                 total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
-        self._note(total / s.iter_size)
+        self._losses.add(total / s.iter_size)
         lr = rate(s, self.iter)
         if display:
             self._display(lr)
@@ -299,7 +317,8 @@ class Solver:
             if not s.snapshot_prefix:
                 hint = 'such as snapshot_prefix: "net", or snapshot_after_train: false'
                 raise NetError("a snapshot after training needs a snapshot_prefix", hint=hint)
-            snapshots.check_writable(s.snapshot_prefix)
+            if not self.rank:
+                snapshots.check_writable(s.snapshot_prefix)
         self._callback, self._stop, self._stopped = callback, stop, False
         try:
             self._shown = (self._images, time.monotonic())
@@ -309,19 +328,19 @@ class Solver:
                 self.snapshot()
             if not self._stopped:
                 self._last_look()
-            self._emit("done", stopped=self._stopped, loss=self._smooth(), skipped=self.skipped())
+            self._emit("done", stopped=self._stopped, loss=self.loss, skipped=self.skipped())
         finally:
             self._callback = self._stop = None
-        return self._smooth()
+        return self.loss
 
     def _last_look(self) -> None:
         """What Caffe does when training is over: a forward pass for the display, and a test, where they fall due."""
         s = self.settings
         if s.display and self.iter % s.display == 0:
             batch = self._batch(self._train)
-            with self._random, self._precision(), torch.no_grad(), self.together(), self._rows():
+            with torch.no_grad(), self.together(), self._rows(), self._computing(self.net):
                 loss, self.outputs = self.forward(batch)
-                self._note(loss)
+                self._losses.add(loss)
             self._display(rate(s, self.iter))
         if s.test_interval and self.iter % s.test_interval == 0:
             self._test_all()
@@ -344,9 +363,13 @@ class Solver:
         """Of several ranks, one writes what the net writes."""
         return rows.unwritten() if self.rank else nullcontext()
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        """How layers compute: in the net's own type, or those that gain from it in a smaller one."""
-        return torch.autocast(self.device.type, self._low) if self._low else nullcontext()
+    @contextmanager
+    def _computing(self, net: CompiledNet) -> Iterator[None]:
+        """Stands around a pass of a net: random numbers are the solver's own, and layers that gain from a smaller type
+        compute in it."""
+        low = torch.autocast(self.device.type, self._low) if self._low else nullcontext()
+        with self._random, net.precision(), low, named(net):
+            yield
 
     def skipped(self) -> int:
         """How many unreadable records were passed over so far; on rank 0 those of all ranks."""
@@ -358,7 +381,7 @@ class Solver:
     @property
     def loss(self) -> float:
         """The loss of now, the mean of the last average_loss ones; 0 before the first. Waits for the device."""
-        return self._smooth()
+        return self._losses.mean()
 
     def _emit(self, kind: str, **facts: Any) -> None:
         if self._callback:
@@ -366,34 +389,11 @@ class Solver:
                 facts["images"] = images(self._train.net) * self.settings.iter_size
             self._callback({"kind": kind, "iter": self.iter, **facts})
 
-    def _note(self, loss: Tensor) -> None:
-        """Count a loss in. On CUDA it is looked at later, so that the device need not be waited for."""
-        self._pending.append(loss)
-        if loss.device.type == "cpu" or len(self._pending) > 1000:
-            self._smooth()
-
-    def _smooth(self) -> float:
-        """The mean of the last average_loss losses. Source: Caffe, src/caffe/solver.cpp, UpdateSmoothedLoss."""
-        most = self.settings.average_loss
-        for tensor in self._pending:
-            loss = float(tensor)
-            if len(self._losses) < most:
-                self._losses.append(loss)
-                size = len(self._losses)
-                self._smoothed = (self._smoothed * (size - 1) + loss) / size
-            else:
-                place = self._counted % most
-                self._smoothed += (loss - self._losses[place]) / most
-                self._losses[place] = loss
-            self._counted += 1
-        self._pending.clear()
-        return self._smoothed
-
     def _display(self, lr: float) -> None:
         if not self._callback:
             return
         before, since = self._shown
-        loss, shown = self._smooth(), {name: plain(self.outputs[name]) for name in output_names(self.net)}
+        loss, shown = self.loss, {name: plain(self.outputs[name]) for name in output_names(self.net)}
         now = time.monotonic()
         self._shown = (self._images, now)
         told = {"loss": loss, "lr": lr, "outputs": shown, "loss_weights": loss_weights(self.net)}
@@ -428,14 +428,15 @@ class Solver:
                     written.drop()
                     return {}
                 watch, batch = Watch(built.net) if s.debug_info else None, self._batch(built)
-                with torch.no_grad(), self._random, self._precision(), watch or nullcontext():
+                if watch:
+                    watch.fed(batch)
+                with torch.no_grad(), self._computing(built.net), watch or nullcontext():
                     outputs = built.net(**batch)
                     if s.test_compute_loss:
                         loss = loss + built.net.loss(outputs)
                 for name in names:
                     exact = torch.promote_types(outputs[name].dtype, torch.float32)
-                    value = outputs[name].to(exact)
-                    sums[name] = sums[name] + value if name in sums else value.clone()
+                    add(sums, name, name, outputs[name].to(exact))
                 if watch:
                     self._emit("debug", lines=watch.lines(None))
         scores: Scores = {name: plain(total / count) for name, total in sums.items()}
@@ -483,16 +484,13 @@ class Solver:
 
         history = [t.detach().cpu().numpy() for t in self.optimizer.history(self.learned)]
         state = SolverState(self.iter, str(names.model), steps(s, self.iter - 1), history)
-        self._smooth()
         rest = {
             "feeds": built.feed.state(),
             "test_feeds": test_feeds,
             "random": [state for state, _ in states],
             "remembered": [held for _, held in states],
             "seed": self.seed,
-            "losses": self._losses,
-            "smoothed_loss": self._smoothed,
-            "losses_counted": self._counted,
+            **self._losses.state(),
         }
         snapshots.write(names, write_model, state, rest)
         self._emit("snapshot", paths=[str(names.model), str(names.state)], seconds=time.monotonic() - start)
@@ -524,23 +522,19 @@ class Solver:
             expected = f"{count * len(kept)}: {len(kept)} for each of the net's {count} blobs ({self.settings.type})"
             what = "the snapshot is of another net or type of solver"
             raise NetError(what, at=str(path), expected=expected, got=f"{len(state.history)} arrays of history")
-        shapes = [shape for _, shape in placed(self.net)]
         history = []
-        for i, array in enumerate(state.history):
-            tensor, shape = self.learned[i % count], shapes[i % count]
-            if array.size != tensor.numel():
-                raise NetError(
-                    f"history {i} has another shape", at=str(path), expected=dims(shape), got=dims(array.shape)
-                )
-            history.append(torch.from_numpy(np.array(array)).view(tensor.shape))
+        for array, blob in zip(state.history, list(learned_blobs(self.net)) * len(kept), strict=True):
+            if array.size != blob.tensor.numel():
+                what = f"the snapshot is of another net: {blob.title} has another shape"
+                raise NetError(what, at=str(path), expected=dims(blob.shape), got=dims(array.shape))
+            history.append(torch.from_numpy(np.array(array)).view(blob.tensor.shape))
         if model is not None:
             self.net.load_caffe_params(read_weights(model))
         self.iter = state.iteration
         if self.optimizer.updates:
             self.optimizer.updates.clear()
         self.optimizer.load_history(self.learned, history, self.iter)
-        self._losses, self._smoothed, self._counted = [], 0.0, 0
-        self._pending.clear()
+        self._losses.clear()
         if rest is None:
             self._skip()
         else:
@@ -562,8 +556,7 @@ class Solver:
                 self._random.seed(self.seed + self.rank + self.iter)
             told = rest.get("remembered", [])
             remind(self.net, told[self.rank] if len(told) == self.ranks else {})
-            self._losses = [float(loss) for loss in rest["losses"]][: self.settings.average_loss]
-            self._smoothed, self._counted = float(rest["smoothed_loss"]), int(rest["losses_counted"])
+            self._losses.load(rest)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as e:
             raise NetError(
                 f"the sidecar of this snapshot is damaged: {e}", at=path, hint="remove it, or take another"
@@ -597,7 +590,7 @@ def _types(dtype: str | torch.dtype | None) -> tuple[torch.dtype, torch.dtype | 
     if kind == torch.bfloat16:
         return torch.float32, kind
     if kind not in (torch.float32, torch.float64):
-        raise NetError("no dtype to train in", expected="float32, float64 or bfloat16", got=dtype)
+        raise NetError("no dtype to train in", expected="float32, tf32, float64 or bfloat16", got=dtype)
     return kind, None
 
 

@@ -89,6 +89,16 @@ def test_convert_a_folder_of_classes(tmp_path, capsys):
     assert "8 records" in out and "0  cats" in out and "1  dogs" in out
 
 
+@pytest.mark.parametrize(("more", "told"), [((), True), (("--shuffle",), False)])
+def test_records_that_lie_class_by_class(tmp_path, capsys, more, told):
+    """Nothing can be trained on them in that order."""
+    folder = make_folder(tmp_path / "photos")
+    assert run("convert", folder, tmp_path / "set", *more) == 0
+    assert ("add --shuffle" in capsys.readouterr().err) == told
+    assert run("convert", folder / "cats", tmp_path / "one", *more) == 0  # one class alone
+    assert "add --shuffle" not in capsys.readouterr().err
+
+
 def test_shuffle_is_a_seeds_and_whole(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         words = ("--root", f"{GOLDEN}/images/", "--shuffle", "--seed", seed)
@@ -280,6 +290,23 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit):
         run("--help")
     assert "netcompile data convert photos/ train_lmdb" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("convert", "SET", "out", "--workers", -1), "--workers is too small"),
+        (("info", "SET", "--first", 0), "--first is too small"),
+        (("show", "SET", "-o", "s.png", "--from", -1), "--from is too small"),
+        (("mean", "SET", "none/m.npy"), "the folder does not exist"),
+        (("show", "SET", "-o", "none/s.png"), "the folder does not exist"),
+    ],
+)
+def test_refused_before_any_work(tmp_path, monkeypatch, capsys, words, match):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Set, "__iter__", None)  # would fail if a record were looked at
+    assert run(*(GOLDEN / "lmdb" if word == "SET" else word for word in words)) == 2
+    assert match in capsys.readouterr().err and left(tmp_path) == []
 
 
 def test_hdf5_without_pictures(tmp_path, capsys):

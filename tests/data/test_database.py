@@ -215,6 +215,18 @@ def test_a_truncated_lmdb(five):
         refused(data_layer(five[0]), "cut short|cannot be read as LMDB|0 bytes")
 
 
+@pytest.mark.parametrize("start, bad", [(0, b"no database" * 400), (3 * 4096, b"\xff" * 4096)])
+def test_a_damaged_lmdb(tmp_path, start, bad):
+    """Its first page, or one in the middle."""
+    path = make_lmdb(tmp_path / "set", [raw(a) for a in arrays(200)])
+    file = path / "data.mdb"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:start] + bad + whole[start + len(bad) :])
+    with pytest.raises(NetError, match="cannot be read as LMDB") as caught:
+        batches(data_layer(path, 50), 4)
+    assert "make it anew" in caught.value.hint and caught.value.layer == '"in" (Data)'
+
+
 def test_a_damaged_leveldb(tmp_path):
     folder = tmp_path / "set"
     shutil.copytree(GOLDEN / "leveldb", folder)

@@ -1,6 +1,7 @@
 """Each field of TransformationParameter in each data layer that has one, beside the records as they are."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -96,6 +97,22 @@ def test_colour_is_forced_upon_encoded_records(tmp_path, field, planes):
         assert np.abs(got - np.floor(grey)).max() <= 1 and (got != np.floor(grey)).mean() < 0.05
     else:
         np.testing.assert_array_equal(got, records)
+
+
+@pytest.mark.parametrize("kind", ["Data, raw", "ImageData"])
+@pytest.mark.parametrize("field", ["force_color", "force_gray"])
+def test_where_colour_cannot_be_forced_that_is_told(tmp_path, kind, field):
+    with pytest.warns(NetWarning, match="force_.* no effect"):
+        (got,), records = feed(tmp_path, kind, f"{field}: true")
+    np.testing.assert_array_equal(got, records)
+
+
+def test_a_default_without_effect_is_not_worth_telling(tmp_path):
+    of, settings, records = stored(tmp_path, "ImageData")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (got,) = batches(layer(of, f"{settings} scale: 1 mirror: false", "force_gray: false"), 1)
+    np.testing.assert_array_equal(got["data"], records)
 
 
 @pytest.mark.parametrize("name", ["mean_file", "crop_size", "mirror", "scale"])

@@ -195,6 +195,8 @@ def test_refused_settings(windows, more, transform, match):
 def test_an_empty_file_and_an_idle_scale(windows):
     with pytest.warns(NetWarning, match=r"transform_param\.scale has no effect"):
         batches(window_layer(windows[0], transform="crop_size: 12 scale: 2"), 1)
+    with pytest.warns(NetWarning, match=r"transform_param\.force_gray has no effect"):
+        batches(window_layer(windows[0], transform="crop_size: 12 force_gray: true"), 1)
     (windows[0] / "windows.txt").write_text("\n")
     with pytest.raises(NetError, match="window file is empty"):
         batches(window_layer(windows[0]), 1)

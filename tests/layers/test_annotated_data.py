@@ -59,3 +59,30 @@ def test_batches_of_any_number_of_boxes():
     run = netcompiler.compile(netcompiler.parse(text), outputs=["p"], device="cpu")
     for count in (1, 7):
         assert run(label=np.zeros((1, 1, count, 8), np.float32))["p"].shape == (1, 1, count, 8)
+
+
+def others(kind, fields, tops, **inputs):
+    graph = netcompiler.build(net(f'type: "{kind}" {fields}', tops), inputs=inputs)
+    return [v.shape for v in graph.nodes[0].tops]
+
+
+@pytest.mark.parametrize(
+    ("segmented", "map_shape"),
+    [("", (4, 5)), ("seg_scales: 4", (8, 10)), ("seg_resize_width: 9 seg_resize_height: 6", (6, 9))],
+)
+def test_lane_data(segmented, map_shape):
+    fields = f"data_param {{ batch_size: 2 }} transform_param {{ resize_param {{ height: 32 width: 40 }} }} annotated_data_param {{ {segmented} }}"
+    assert others("LaneData", fields, 3) == [(2, 3, 32, 40), (2, 5, 64, 3), (2, 1, *map_shape)]
+    assert others("LaneData", fields, 1) == [(2, 3, 32, 40)]
+
+
+def test_lanes_follow_the_pictures():
+    assert others("LaneData", "data_param { batch_size: 2 }", 2, data=(1, 3, 8, 8)) == [(1, 3, 8, 8), (1, 5, 64, 3)]
+
+
+def test_box_data():
+    fields = "data_param { batch_size: 2 side: 13 } transform_param { crop_size: 26 }"
+    assert others("BoxData", fields, 2) == [(2, 3, 26, 26), (2, 7 * 169)]
+    assert others("BoxData", "data_param { batch_size: 2 }", 2, data=(1, 3, 8, 8)) == [(1, 3, 8, 8), (1, 343)]
+    with pytest.raises(NetError, match="the wrong number of tops"):
+        others("BoxData", fields.replace("side: 13", "side: 13 side: 7"), 2)

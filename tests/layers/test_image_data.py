@@ -1,5 +1,7 @@
 import pytest
 
+from netcompiler import NetError
+
 from .table import Bad, suite
 from .test_data import data, shapes
 
@@ -33,3 +35,21 @@ BAD = [
     Bad("one top", images("new_height: 7 new_width: 3"), [], "the wrong number of tops"),
 ]
 _, _, test_bad = suite([], BAD)
+
+
+def modified(fields, tops=1, **inputs):
+    return shapes(data(fields, "", "ImageDataModify", "image_data_modify_param"), tops, **inputs)
+
+
+def test_without_labels():
+    assert modified("batch_size: 5 new_height: 7 new_width: 11") == [(5, 3, 7, 11)]
+    assert modified("batch_size: 5 crop_size: 4 is_color: false") == [(5, 1, 4, 4)]
+    with pytest.raises(NetError, match="the wrong number of tops"):
+        modified("batch_size: 5", 2)
+
+
+def test_several_labels():
+    layer = data("batch_size: 5 new_height: 7 new_width: 11", "", "MultiLabelImageData", "image_data_param")
+    with pytest.raises(NetError, match="does not tell the shape of top 1"):
+        shapes(layer)
+    assert shapes(layer, label=(5, 10)) == [(5, 3, 7, 11), (5, 10)]

@@ -35,3 +35,10 @@ def test_a_given_shape_is_followed_by_the_labels():
 def test_one_side_alone():
     with pytest.raises(NetError, match="new_height and new_width go together"):
         shapes("DenseImageData", "dense_image_data_param { batch_size: 4 new_height: 6 }", 2)
+
+
+def test_image_labelmap_data():
+    fields = 'image_data_param { batch_size: 1 source: "x" shuffle: true new_height: 6 new_width: 7 }'
+    assert shapes("ImageLabelmapData", fields, 2) == [(1, 3, 6, 7), (1, 1, 6, 7)]
+    fields = "image_data_param { batch_size: 1 }"
+    assert shapes("ImageLabelmapData", fields, 2, inputs={"t0": (1, 3, 4, 5)}) == [(1, 3, 4, 5), (1, 1, 4, 5)]

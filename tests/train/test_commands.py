@@ -8,8 +8,10 @@ import signal
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
+import torch
 
 from netcompiler import load, read_weights
 from netcompiler.binary import write_caffemodel
@@ -102,6 +104,12 @@ def test_a_loss_that_is_no_number(run):
     assert run("plot", "log.jsonl", "-o", "curves.svg")[0] == 0
 
 
+def test_nothing_is_left(run, folder):
+    run("train", "solver.prototxt", "-q")
+    code, out, _ = run("train", "solver.prototxt", "--snapshot", "latest", "--set", "max_iter=40")
+    assert code == 0 and "nothing is left to train: max_iter is 40" in out and "done after 40 iterations" in out
+
+
 def test_latest_without_any(run, folder):
     code, out, _ = run("train", "solver.prototxt", "--snapshot", "latest", "--set", "max_iter=5")
     assert code == 0 and "there is no snapshot small_iter_* yet: from the beginning" in out
@@ -136,6 +144,47 @@ def test_checkpoint(run, folder):
         (folder / "small_iter_40.caffemodel").unlink(missing_ok=True)
         assert run("train", "solver.prototxt", "-q", *more)[0] == 0
         assert same("whole.caffemodel", "small_iter_40.caffemodel")
+
+
+CONV = """layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 2 dim: 3 dim: 5 dim: 5 } shape { dim: 2 } data_filler { type: "gaussian" std: 1 } data_filler { value: 1 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 5
+  weight_filler { type: "xavier" } } include { stage: "conv" } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "conv" inner_product_param { num_output: 4
+  weight_filler { type: "xavier" } } exclude { stage: "conv" } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top: "loss" }
+"""
+
+
+def test_channels_last_and_a_stage(run, folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "Teller", lambda solver, *_: seen.append(solver) or Quiet())
+    (folder / "conv.prototxt").write_text(CONV)
+    arguments = (
+        "train",
+        "solver.prototxt",
+        "--set",
+        "net=conv.prototxt",
+        "--set",
+        "test_iter=[]",
+        "--set",
+        "max_iter=1",
+    )
+    for more in ((), ("--set", "train_state.stage=conv"), ("--set", "train_state.stage=conv", "--channels-last")):
+        assert run(*arguments, *more)[0] == 0
+    assert [n.name for n in seen[0].net.graph.nodes][1] == "fc"
+    order = [s.net.conv.weight.is_contiguous(memory_format=torch.channels_last) for s in seen[1:]]
+    assert order == [False, True]
+
+
+class Quiet:
+    """A Teller that tells nothing."""
+
+    def __call__(self, event):
+        pass
+
+    def clear(self):
+        pass
 
 
 def test_fine_tuning(run, folder):
@@ -176,13 +225,16 @@ REFUSED = [
     (["--set", "max_iter=1", "--set", "max_iter=2"], "--set gives max_iter twice"),
     (["--set", "net_param=x"], "net_param cannot be set in this way"),
     (["--set", "type=Best"], "no such type"),
-    (["--set", "snapshot_prefix=none/x"], "the folder is not there"),
+    (["--set", "snapshot_prefix=none/x"], "mkdir -p none"),
+    (["--set", "snapshot_prefix=none/"], "mkdir -p none"),
+    (["--set", "snapshot_prefix=net.prototxt/x"], "snapshots cannot be written: Not a directory"),
+    (["--set", "type=AdaGrad"], "remove the field, or set it to 0"),
     (["--snapshot", "none.solverstate"], "none.solverstate: there is no such file"),
     (["-w", "none.caffemodel"], "none.caffemodel: there is no such file"),
     (["-w", "net.prototxt", "--snapshot", "solver.prototxt"], "--snapshot and --weights are both given"),
     (["--snapshot", "net.prototxt"], "net.prototxt"),
     (["--device", "abacus"], "device abacus cannot be used"),
-    (["--dtype", "float16"], "float32, float64 or bfloat16"),
+    (["--dtype", "float16"], "float32, tf32, float64 or bfloat16"),
     (["--seed", "-1"], "a seed cannot be negative"),
     (["--checkpoint", "-1"], "a negative number of segments"),
     (["--log", "none/log.jsonl"], "none/log.jsonl: cannot be written"),
@@ -200,6 +252,26 @@ def test_wrong_words(run, arguments, capsys):
     with pytest.raises(SystemExit) as e:
         run("train", *(["solver.prototxt"] if arguments else []), *arguments)
     assert e.value.code == 2 and "usage: netcompile train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [("Input", "a train_val net has data layers"), ("MemoryData", "given in Python"), ("ImageSegData", "feeds=")],
+)
+def test_nothing_feeds_an_input(run, folder, kind, hint):
+    """Told at the start, with the layer's place."""
+    param = "memory_data_param { batch_size: 2 channels: 5 height: 1 width: 1 }"
+    if kind == "Input":
+        param = "input_param { shape { dim: 2 dim: 5 } shape { dim: 2 } }"
+    elif kind == "ImageSegData":
+        param = "image_data_param { batch_size: 2 } transform_param { crop_size: 1 }"
+    body = small.NET[small.NET.index('layer { name: "fc1"') :]
+    (folder / "fed.prototxt").write_text(
+        f'layer {{ name: "in" type: "{kind}" top: "data" top: "label" {param} }}\n{body}'
+    )
+    code, out, err = run("train", "solver.prototxt", "--set", "net=fed.prototxt")
+    assert code == 2 and "iterations" not in out
+    assert f'fed.prototxt:1:1: layer "in" ({kind}): nothing feeds this input' in err and hint in err
 
 
 def test_a_net_is_no_solver(run):
@@ -223,6 +295,15 @@ def test_a_terminal(run, folder, monkeypatch):
         r"\r\033\[K\[#*\.*\] \d+/40  loss [\d.]+  lr 0.1  [\d,.]+ images/s  \d.* left", terminal.getvalue()
     )
     assert terminal.getvalue().endswith("\r\033[K")
+    monkeypatch.setenv("COLUMNS", "70")  # the bar shrinks, all words are there
+    terminal.seek(0)
+    terminal.truncate()
+    assert run("train", "solver.prototxt")[0] == 0
+    shown = terminal.getvalue().split("\r\033[K")
+    assert any(
+        re.fullmatch(r"\[#*\.*\] \d+/40  loss [\d.]+  lr 0.1  [\d,.]+ images/s  \d.* left", line) for line in shown
+    )
+    assert 60 < max(map(len, shown)) < 70
     monkeypatch.setenv("COLUMNS", "50")  # where lines wrap, they could not be taken back
     terminal.seek(0)
     terminal.truncate()
@@ -358,6 +439,13 @@ def test_test_says_what_training_says(run, trained):
     (_, accuracy), (_, loss) = (read_log("log.jsonl").curves[Key("test", name)][-1] for name in ("acc", "loss"))
     report = json.loads(run("test", "net.prototxt", "-w", trained, "--iterations", "2", "--json")[1])
     assert report["outputs"]["acc"] == pytest.approx(accuracy) and report["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_label_out_of_range_names_the_layer(run, trained, folder):
+    with h5py.File(folder / "test.h5", "a") as file:
+        file["label"][3] = 5
+    code, _, err = run("test", "net.prototxt", "-w", trained, "--device", "cpu")
+    assert code == 2 and 'net.prototxt:11:1: layer "acc" (Accuracy): a label or index is out of range' in err
 
 
 def test_outputs_of_several_values(run, trained, folder):

@@ -87,7 +87,31 @@ def test_testing(pictures, capsys):
     assert '"skipped": 3' in capsys.readouterr().out  # one in each round of 4, whose place the next one takes
 
 
+def test_workers_change_nothing(pictures, capsys):
+    """Of training and of testing: with none, as by default, and with two."""
+    words = [[], ["--workers", "0"], ["--workers", "2"]]
+    for i, more in enumerate(words):
+        arguments = ["train", "solver.prototxt", "-q", "--on-fault", "skip", "--set", f"snapshot_prefix=w{i}"]
+        assert main([*arguments, *more]) == 0
+    files = [Path(f"w{i}_iter_6.caffemodel").read_bytes() for i in range(3)]
+    assert files[0] == files[1] == files[2]
+    capsys.readouterr()
+    told = []
+    for more in words:
+        assert (
+            main(["test", "net.prototxt", "-w", "w0_iter_6.caffemodel", "--on-fault", "skip", "--device", "cpu", *more])
+            == 0
+        )
+        told.append(capsys.readouterr().out.splitlines()[1:])
+    assert told[0] == told[1] == told[2]
+    assert main(["train", "solver.prototxt", "--workers", "-1"]) == 2
+    assert "a negative number of workers" in capsys.readouterr().err
+
+
 def test_from_python(pictures):
+    with Solver("solver.prototxt", on_fault="skip", workers=2) as s:
+        assert [built.feed.workers for built in (s._train, *s._tests)] == [2, 2]
+
     with pytest.raises(NetError, match="unknown on_fault"):
         Solver("solver.prototxt", on_fault="ignore")
     with pytest.warns(UserWarning, match="passed over"), Solver("solver.prototxt", on_fault="skip") as s:

@@ -59,6 +59,7 @@ def results(net, x):
         (CONV + NORM + SCALE + RELU, {"n": "Norm", "s": "Done", "r": "Clipped"}),
         (CONV + NORM + SCALE.replace("bias_term: true", "") + RELU, {"n": "Norm", "s": "Done", "r": "Clipped"}),
         (CONV + NORM + SCALE + RELU + SUM, {"n": "Norm", "s": "Done", "r": "Clipped", "r2": "Clipped"}),
+        (CONV + NORM + SCALE.replace("bias_term: true", "min_value: 0.01") + RELU, {"r": "Clipped"}),
         (CONV + RELU.replace('"s"', '"c"'), {"r": "Clipped"}),
         (
             CONV + NORM + SCALE + 'layer { name: "t" type: "TanH" bottom: "x" top: "t" }\n' + TWO,

@@ -239,6 +239,23 @@ def test_a_strange_environment(monkeypatch, told, message):
         launched()
 
 
+@pytest.mark.parametrize(("device", "kind"), [("cuda", "cpu:gloo,cuda:nccl"), ("cpu", "gloo")])
+def test_what_travels_how(monkeypatch, device, kind):
+    """On GPUs, words between ranks go beside the gradients, so that none of them waits for a GPU."""
+    seen = {}
+    monkeypatch.setattr(ranks_, "launched", lambda: (1, 2, 1))
+    monkeypatch.setattr(ranks_, "_meet", lambda rank, count: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda where: seen.update(where=where))
+    monkeypatch.setattr(dist, "init_process_group", lambda kind, **_: seen.update(kind=kind))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, _: seen.update(tensor=tensor.device.type))
+    with joined(device) as ranks:
+        assert ranks.agree("stop") == "stop"
+    assert seen == {"kind": kind, "tensor": "cpu"} | ({"where": "cuda:1"} if device == "cuda" else {})
+
+
 def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

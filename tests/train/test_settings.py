@@ -33,6 +33,13 @@ BAD = [  # text after LEAST, the fault, and the column where it is
     ("delta: 0.1", "delta has no use with the type SGD", 1),
     ("type: 'sgd'", "no such type", 1),
     ("type: 'RMSProp' rms_decay: 1", "rms_decay is out of range", 17),
+    ("type: 'RMSProp' rms_decay: -0.1", "rms_decay is out of range", 17),
+    ("type: 'Adam' momentum: 1", "momentum is out of range", 14),
+    ("type: 'Adam' momentum2: 1", "momentum2 is out of range", 14),
+    ("type: 'AdaDelta' momentum: -0.5", "momentum is out of range", 18),
+    ("momentum: inf", "momentum is out of range", 1),
+    ("weight_decay: nan", "weight_decay is out of range", 1),
+    ("clip_gradients: -inf", "clip_gradients is out of range", 1),
     ("regularization_type: 'L3'", "no such regularization_type", 1),
     ("iter_size: 0", "iter_size is out of range", 1),
     ("average_loss: 0", "average_loss is out of range", 1),
@@ -113,10 +120,23 @@ def test_overrides(tmp_path):
     s = read(LEAST + "stepvalue: 3", tmp_path, base_lr="0.5", lr_policy="multistep", stepvalue="4, 7", gamma="0.1")
     assert (s.base_lr, s.lr_policy, s.stepvalue) == (0.5, "multistep", (4, 7))
     assert read(LEAST, tmp_path, train_net="other.prototxt").train.path == "other.prototxt"
-    for name, value in {"bas_lr": "1", "net_param": "{}", "base_lr": "much", "max_iter": "3 base_lr: 7"}.items():
+    bad = {"bas_lr": "1", "net_param": "{}", "base_lr": "much", "max_iter": "3 base_lr: 7", "weight_decay": "nan",
+           "train_state.stages": "a", "test_state.level": "1", "train_state.level": "1 } base_lr: 7 train_state { level: 1",
+           "train_state.phase": "BOTH", "train_state": "{}", ".level": "1"}  # fmt: skip
+    for name, value in bad.items():
         with pytest.raises(NetError) as e:
             read(LEAST, tmp_path, **{name: value})
         assert "--set" in str(e.value)
+
+
+def test_overrides_of_the_state(tmp_path):
+    """What is not named stays as it is."""
+    s = read(LEAST, tmp_path, **{"train_state.stage": "a, b"})
+    assert list(s.train.state.stage) == ["a", "b"] and not s.train.state.has("level")
+    text = LEAST + 'train_state { stage: "x" level: 3 }'
+    s = read(text, tmp_path, **{"train_state.stage": "y", "train_state.phase": "TEST"})
+    assert list(s.train.state.stage) == ["y"] and (s.train.state.level, s.train.state.enum("phase")) == (3, "TEST")
+    assert list(read(text, tmp_path).train.state.stage) == ["x"]
 
 
 def test_test_nets_in_caffes_order(tmp_path):

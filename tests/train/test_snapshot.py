@@ -75,6 +75,21 @@ def test_resuming_is_bit_equal(rule, format, folder):
     assert second.test() == scores
 
 
+@pytest.mark.parametrize("most", [2, 3, 5, 9])
+def test_smoothed_losses_go_on(most, folder):
+    """The mean is that of the last ones also where the snapshot was of another average_loss."""
+    plain = solver("", average_loss="1")
+    losses = [plain.step() for _ in range(16)]
+    first = solver("", average_loss="5")
+    first.step(7)
+    _, state = first.snapshot()
+    second = solver("", average_loss=str(most))
+    second.restore(state)
+    for i in range(7, 16):
+        known = losses[max(0, i + 1 - most, 2 if i < 2 + most else 0) : i + 1]  # of those before 2 nothing is known
+        assert second.step() == pytest.approx(np.mean(known), rel=1e-5), i
+
+
 def test_resuming_on_another_seed_keeps_the_data(folder):
     whole = solver("")
     whole.step(8)
@@ -194,7 +209,7 @@ def test_state_of_another_rule_or_net(folder):
     assert "22" in str(e.value.expected) and "11" in str(e.value.got)
     net = Path("net.prototxt").read_text()
     Path("net.prototxt").write_text(net.replace("num_output: 8", "num_output: 9"))
-    with pytest.raises(NetError, match="another shape"):
+    with pytest.raises(NetError, match=r"of another net: weight of .* \(InnerProduct\) has another shape"):
         solver("").restore(state)
 
 

@@ -177,6 +177,35 @@ def test_several_test_nets_and_states():
         s.test(2)
 
 
+def test_a_wrong_label_names_the_layer():
+    """Both in training and in a test, with the place in the file."""
+
+    class Wrong(Numbers):
+        def next(self):
+            return {**super().next(), "label": np.full(4, 7, np.float32)}
+
+    for given, layer in (
+        ({"feeds": Wrong()}, '"loss" (SoftmaxWithLoss)'),
+        ({"test_feeds": [Wrong()]}, '"accuracy" (Accuracy)'),
+    ):
+        s = solver("test_iter: 1 test_interval: 1", **{"test_feeds": [Numbers()], **given})
+        with pytest.raises(NetError, match="label or index is out of range") as e:
+            s.step()
+        assert e.value.layer == layer and e.value.at.line > 1
+
+
+def test_an_output_that_changes_its_shape_has_no_mean():
+    class Growing(Numbers):
+        def next(self):
+            self.batch += 1
+            return super().next()
+
+    text = 'test_iter: 2 test_interval: 1000 test_state { stage: "scores" }'
+    with pytest.raises(NetError, match='"scores" changes its shape') as e:
+        solver(text, test_feeds=[Growing()]).test()
+    assert e.value.got == "6 x 2 after 5 x 2"
+
+
 def test_test_compute_loss():
     net = NET.replace(' top: "loss" include { phase: TRAIN }', ' top: "loss" loss_weight: 3')
     s = solver("test_iter: 2 test_interval: 1000 test_compute_loss: true", net=net, test_feeds=[Numbers()])
@@ -319,6 +348,8 @@ def test_debug_info():
     s.step(2)
     lines = [line for e in events if e["kind"] == "debug" for line in e["lines"]]
     for start in (
+        "[Forward] Layer in, top blob x data: ",
+        "[Forward] Layer in, top blob label data: ",
         "[Forward] Layer a, top blob a data: ",
         "[Forward] Layer b, param blob 1 data: ",
         "[Backward] Layer loss, bottom blob b diff: ",
@@ -344,7 +375,19 @@ def test_debug_info_does_not_change_the_run():
 
 BAD = [
     ({"text": "snapshot: 5"}, "snapshot needs a snapshot_prefix"),
-    ({"text": "snapshot: 5 snapshot_prefix: '/nowhere/at/all'"}, "the folder is not there"),
+    ({"text": "snapshot: 5 snapshot_prefix: '/nowhere/at/all'"}, "No such file or directory"),
+    ({"text": "snapshot: 5 snapshot_prefix: 'nowhere/'"}, "No such file or directory"),
+    ({"feeds": None}, "nothing feeds this input"),
+    (
+        {
+            "feeds": None,
+            "net": NET.replace('"Input"', '"MemoryData"').replace(
+                "input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } }",
+                "memory_data_param { batch_size: 4 channels: 3 height: 1 width: 1 }",
+            ),
+        },
+        "nothing feeds this input",
+    ),
     ({"dtype": "float16"}, "no dtype to train in"),
     ({"net": NET[: NET.index('layer { name: "loss"')]}, "has no loss"),
     ({"text": "test_iter: 1 test_interval: 1", "test_feeds": []}, "the wrong number of test_feeds"),
@@ -366,6 +409,13 @@ def test_solve_needs_max_iter_and_a_prefix():
         solver("max_iter: 1").solve()
     with pytest.raises(NetError, match="needs a snapshot_prefix"):
         solver("").snapshot()
+
+
+def test_only_rank_0_needs_a_place_for_snapshots():
+    """Others may run on machines that do not have it."""
+    s = solver("snapshot: 1 snapshot_prefix: '/nowhere/at/all' max_iter: 1", rank=1, ranks=2)
+    s.solve()
+    assert s.iter == 1
 
 
 def test_feeds_are_closed():

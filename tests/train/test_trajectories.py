@@ -199,8 +199,7 @@ def check(s, net, layers, params, order, again_at=None, folder=None):
             _, state = given.snapshot()
             given, _ = start(s, net)
             given.restore(state)
-        given._losses.clear()
-        given._smoothed = 0.0  # so that what step gives is this loss alone
+        given._losses.clear()  # so that what step gives is this loss alone
         assert given.step() == pytest.approx(losses[t], rel=1e-9), f"loss of iteration {t}"
         blobs = given.net.caffe_params()
         for (name, i), want in zip(order, seen[t], strict=True):
