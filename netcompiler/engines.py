@@ -30,7 +30,7 @@ class Engine:
         if name not in ENGINES:
             raise NetError("unknown engine", expected=", ".join(ENGINES), got=name)
         if not available(name):
-            raise NetError(f"the engine {name} is not installed", hint=f"pip install {' '.join(_NEEDS[name])}")
+            raise NetError(f"the engine {name} is not installed", hint=f"pip install 'netcompiler[{name}]'")
         self.name, self.net = name, net
         try:
             self._run = ENGINES[name](net)
@@ -150,10 +150,14 @@ def _onnxruntime(net: CompiledNet) -> Run:
 
 
 def _openvino(net: CompiledNet) -> Run:
+    precisions = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+    if net.dtype not in precisions:
+        expected = ", ".join(str(t).removeprefix("torch.") for t in precisions)
+        raise NetError("the engine openvino does not run this type", expected=expected, got=str(net.dtype)[6:])
     import openvino  # type: ignore[import-not-found,unused-ignore]
 
     core = openvino.Core()
-    precision = {torch.bfloat16: "bf16", torch.float16: "f16"}.get(net.dtype, "f32")
+    precision = precisions[net.dtype]
     plain = net if net.dtype == torch.float32 else CompiledNet(net.with_weights())
     hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(core.read_model(io.BytesIO(onnx(plain))), "CPU", hints).create_infer_request()

@@ -438,6 +438,7 @@ def apart(got: Tensor, want: Tensor) -> float:
         return inf
     if not want.numel():
         return 0.0
+    got, want = got.detach(), want.detach()
     same = (got == want) | (got.isnan() & want.isnan())
     off = float(torch.where(same, 0, got - want).abs().nan_to_num(inf, inf).max())
     largest = float(torch.where(want.isfinite(), want, 0).abs().max())

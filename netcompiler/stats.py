@@ -236,7 +236,7 @@ def _sources(graph: Graph) -> list[Value]:
 def _reach(node: Node, top: int, reach: dict[Value, dict[Value, Windows]]) -> dict[Value, Windows]:
     """The windows of each source that a pixel of a node's top is made of."""
     value, layer, found = node.tops[top], node.layer, dict[Value, Windows]()
-    silent = {i % len(node.bottoms) for i in layer.no_gradient} if node.bottoms else set()
+    silent = layer.silent(len(node.bottoms))
     for i, bottom in enumerate(node.bottoms):
         if i in silent or not reach[bottom]:
             continue

@@ -197,4 +197,4 @@ def test_a_net_of_many_activations_is_not_recorded(monkeypatch):
     fed = net._feeds((), feeds(net))
     monkeypatch.setattr(cuda, "GRAPH_BYTES", 10)
     monkeypatch.setattr(cuda, "Recorded", None)
-    assert net._programs.recorded(None, [torch.zeros(1)], fed) is None
+    assert net._programs.recorded(net.graph, None, [torch.zeros(1)], fed) is None

@@ -1,12 +1,16 @@
 """Other engines and ONNX give the net's own numbers; what cannot be is refused in words."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 import netcompiler
 from netcompiler import cli
-from netcompiler.engines import ENGINES, Engine, available, onnx
+from netcompiler.engines import _NEEDS, ENGINES, Engine, available, onnx
 from netcompiler.errors import NetError
 
 NET = """name: "small"
@@ -75,7 +79,7 @@ def test_unknown_and_missing_engines(net, monkeypatch):
     assert available("torch") and not available("openvino")
     with pytest.raises(NetError, match="not installed") as e:
         Engine(net, "openvino")
-    assert "pip install openvino" in e.value.hint
+    assert "pip install 'netcompiler[openvino]'" in e.value.hint
     with pytest.raises(NetError, match="needs a library"):
         onnx(net)
 
@@ -83,6 +87,22 @@ def test_unknown_and_missing_engines(net, monkeypatch):
 def test_the_command_offers_all_of_them():
     """It lists them itself, since torch must not be loaded for --help."""
     assert tuple(ENGINES) == cli.ENGINES
+
+
+def test_openvino_has_no_float64(net):
+    with pytest.raises(NetError, match="does not run this type") as e:
+        ENGINES["openvino"](netcompiler.compile(netcompiler.parse(NET), device="cpu", optimize=False, dtype="float64"))
+    assert e.value.expected == "float32, bfloat16, float16" and e.value.got == "float64"
+
+
+def test_pip_knows_what_engines_need():
+    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for name, modules in _NEEDS.items():
+        if modules:
+            wanted = {re.split(r"[\[>=<]", w)[0] for extra in (name, "onnx") for w in extras[extra]}
+            assert wanted.issuperset(modules), name
 
 
 def test_a_fault_in_an_engine_is_told(net, monkeypatch):

@@ -1,6 +1,7 @@
 """Merging sums and ReLUs into convolutions, dropping what nobody reads, and the kernels that run what comes of it."""
 
 import copy
+import itertools
 import pickle
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 import netcompiler
 from netcompiler import kernels, passes
-from netcompiler.kernels.onednn import PackedConvolution, Product
+from netcompiler.kernels.onednn import PackedConvolution, Product, windows_see
 from netcompiler.layer_module import LayerModule
 from netcompiler.passes.drop_unread import drop_unread
 from netcompiler.passes.fuse_convolution import fuse_relu, fuse_sum
@@ -204,6 +205,46 @@ def test_batches_of_other_sizes():
 def test_bfloat16():
     graph = bound(X + conv("c") + relu("c") + conv("d", "c"))
     close(compiled(graph, dtype=torch.bfloat16), netcompiler.CompiledNet(graph), 2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("more", ["", LEAKY], ids=["relu", "leaky"])
+def test_groups_with_a_sum_and_a_relu(dtype, more):
+    groups = conv("c").replace("kernel_size", "group: 3 kernel_size")
+    text = (
+        X
+        + groups
+        + add("c", "x")
+        + relu("e", more=more)
+        + groups.replace('"c"', '"d"')
+        + add("d", "e", "f")
+        + relu("f")
+    )
+    graph = bound(text)
+    net = compiled(graph, dtype=dtype)
+    net._programs.on = False
+    for seed in range(3):
+        close(net, netcompiler.CompiledNet(graph), 3e-2 if dtype == torch.bfloat16 else 1e-5, seed=seed)
+
+
+def test_which_windows_see_the_image():
+    for size, k, s, p, d in itertools.product((1, 2, 5, 9), (1, 2, 3), (1, 2, 3, 4), (0, 1, 2, 3, 5), (1, 2, 3)):
+        starts = range(-p, size + p - d * (k - 1), s)
+        seen = [any(0 <= start + i * d < size for i in range(k)) for start in starts]
+        assert not starts or windows_see(size, k, s, p, d) == all(seen), (size, k, s, p, d)
+
+
+def test_windows_in_the_padding_alone_are_left_to_the_layer():
+    """With the channels last in memory they may end the process."""
+    text = X.replace("dim: 2", "dim: 3", 1).replace("dim: 5", "dim: 1")
+    text += conv("c").replace("kernel_size: 3 pad: 1", "kernel_size: 1 stride: 3 pad_h: 3 pad_w: 2 dilation: 2") + relu(
+        "c"
+    )
+    net = compiled(bound(text))
+    net._programs.on = False
+    assert not net.c.fits(torch.ones(3, 3, 7, 1))
+    for seed in range(3):
+        close(net, netcompiler.CompiledNet(net.source), seed=seed)
 
 
 def test_a_kernel_larger_than_the_image_is_left_to_the_layer():

@@ -18,7 +18,7 @@ from netcompiler.kernels import int8
 from netcompiler.kernels.int8 import Format, Int8Convolution, Int8InnerProduct, Int8Module, Weighing, Weights
 from netcompiler.layers.convolution import Convolution
 from netcompiler.layers.inner_product import InnerProduct
-from netcompiler.quantization import _Work
+from netcompiler.quantization import _Off, _Work
 from netcompiler.quantization.net import QuantizedNet
 from netcompiler.quantization.plan import Plan
 from netcompiler.quantization.ranges import Range
@@ -116,6 +116,16 @@ def test_the_least_square_error_beats_the_whole_range():
     assert off("mse") < 0.8 * off("minmax") and off("mse") <= off("percentile")
 
 
+def test_outputs_whose_shape_changes_are_off_beyond_any_bound():
+    """So do the detections of a net that finds another number of them."""
+    off = _Off()
+    rows = [{"boxes": torch.ones(1, 1, n, 7), "prob": torch.full((2, 3), 0.5)} for n in (4, 4, 3)]
+    off.add(rows[0], rows[1])
+    assert off.errors() == {"boxes": 0.0, "prob": 0.0}
+    off.add(rows[2], rows[1])
+    assert off.errors() == {"boxes": np.inf, "prob": 0.0} and off.error() == off.noise() == np.inf
+
+
 # --- kernels against integers ---
 
 
@@ -151,6 +161,9 @@ CONVOLUTIONS = [
     (5, 3, (3, 3), (1, 1), (2, 2), (2, 2), 1, 9, 0),
     (64, 32, (1, 1), (1, 1), (0, 0), (1, 1), 1, 0, 0),
     (64, 32, (1, 1), (2, 2), (0, 0), (1, 1), 1, 200, 3),
+    (4, 8, (2, 1), (1, 1), (2, 2), (1, 1), 4, 100, 0),  # windows that lie in the padding alone
+    (1, 3, (2, 2), (1, 1), (2, 2), (1, 1), 1, 100, 7),
+    (1, 3, (2, 2), (1, 1), (6, 6), (12, 12), 1, 100, 7),  # holes so wide that the image is in one
 ]
 KINDS = ["plain", "relu", "float", "sum", "sum and relu", "sum, float", "leaky", "leaky sum"]
 
@@ -186,6 +199,8 @@ def test_a_convolution_is_exact(case, kind):
     module = Int8Convolution(layer, reads, writes, held)
     if writes is not None:
         want = np.clip(np.rint(want / writes.scale + offset), 0, 255).astype(np.uint8)
+    for size in (256, 1024, 4096, 16384):
+        torch.empty(size).fill_(-1e30)  # what a kernel may find where it has nothing to look for
     with torch.no_grad():
         got, slow = module(*bottoms), module.slowly(*bottoms)
     assert got.dtype == (torch.float32 if writes is None else torch.uint8)

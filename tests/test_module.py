@@ -49,6 +49,20 @@ def test_feeding_by_place_and_by_name():
     assert all(torch.equal(by_place[k], by_name[k]) for k in by_place)
 
 
+INTERP = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 5 dim: 7 } } }
+layer { name: "i" type: "Interp" bottom: "x" top: "i" interp_param { zoom_factor: 2 } }
+layer { name: "c" type: "Convolution" bottom: "i" top: "c" convolution_param { num_output: 5 kernel_size: 3 } }
+"""
+
+
+def test_the_only_bottom_is_no_label():
+    """Interp's second bottom takes no gradient, and what it alone reads stays as it is fed. But its first one does."""
+    net = compiled(INTERP, dtype="bfloat16")
+    assert not net.is_label(net.graph.inputs()[0])
+    assert net(feeds()[0])["c"].dtype == torch.bfloat16
+
+
 WRONG_FEEDS = [
     ("missing", lambda net, x: net(x), 'input "other" is missing'),
     ("unknown", lambda net, x: net(x, y=x), 'the net has no input "y"'),

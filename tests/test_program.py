@@ -347,6 +347,14 @@ def test_what_has_no_program(text):
     assert not net._programs.able and not net._programs.by_shapes
 
 
+def test_windows_in_the_padding_alone_are_left_to_the_layers():
+    """oneDNN may look for such pixels outside of all memory."""
+    net, plain = pair(X + conv("c").replace("pad: 1", "pad: 4 stride: 2") + conv("d", "c"))
+    for seed in range(3):
+        close(net, plain, seed=seed)
+    assert programs(net) == 0 and net._programs.by_shapes
+
+
 def test_layers_of_the_users_run_as_often_as_called():
     calls = []
 

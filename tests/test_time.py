@@ -47,7 +47,15 @@ def test_one_module_per_layer(capsys, net):
 
 
 def test_backward(capsys, net):
-    assert not report(capsys, net, "--backward")["optimized"]
+    told = report(capsys, net, "--backward")
+    assert not told["optimized"] and told["roof"] is None, "the roof is that of a forward"
+
+
+def test_what_only_looks_at_memory_anew_has_no_roof(capsys, tmp_path):
+    text = NET.replace('"lrn" type: "LRN"', '"lrn" type: "Flatten"')
+    (tmp_path / "net.prototxt").write_text(text)
+    roofs = {row["layers"][-1]: row["roof"] for row in report(capsys, str(tmp_path / "net.prototxt"))["layers"]}
+    assert roofs["lrn"] is None and roofs["fc"] > 0
 
 
 def test_peers(capsys, net, monkeypatch):
@@ -68,6 +76,10 @@ WRONG = [
     (["--iters", "0"], "too few runs"),
     (["--batch", "0"], "no batch"),
     (["-o", "time.svg"], "expected: .html"),
+    (["--tune", "--no-optimize"], "--no-optimize does not go with --tune"),
+    (["--tune", "--backward"], "--backward does not go with --tune"),
+    (["--tune", "--phase", "train"], "--phase TRAIN does not go with --tune"),
+    (["--peers", "--backward"], "--backward does not go with --peers"),
     (["-w", "none.caffemodel"], "none.caffemodel"),
 ]
 

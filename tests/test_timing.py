@@ -1,11 +1,14 @@
 """How long layers take: each is there, and a slow one is seen to be slow."""
 
+import time
+
 import numpy as np
 import pytest
+import torch
 
 import netcompiler
 from netcompiler.errors import NetError
-from netcompiler.timing import Ceilings, layer_times, net_times, node_times, synthetic_feeds
+from netcompiler.timing import Ceilings, ceilings, layer_times, net_times, node_times, synthetic_feeds
 
 NET = """\
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }
@@ -89,6 +92,20 @@ def test_nodes_of_an_optimised_net(monkeypatch):
 def test_ceilings_bound_both_ways():
     roof = Ceilings(operations=100.0, bytes=10.0)
     assert roof.seconds(operations=200, moved=5) == 2 and roof.seconds(operations=50, moved=40) == 4
+
+
+def test_ceilings_are_those_of_the_fastest_product():
+    """The convolutions' own library may multiply twice as fast as torch.mm, and no layer is to be beyond its ceiling."""
+    if not torch._C._has_mkldnn:
+        pytest.skip("this PyTorch has no oneDNN")
+    side = 512
+    x, packed = torch.randn(side, side), torch.ops.mkldnn._reorder_linear_weight(torch.randn(side, side), side)
+    seconds = []
+    for _ in range(50):
+        start = time.perf_counter()
+        torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        seconds.append(time.perf_counter() - start)
+    assert ceilings(compiled()).operations > 0.6 * 2 * side**3 / min(seconds)
 
 
 def test_feeds():

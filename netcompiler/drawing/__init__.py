@@ -110,6 +110,7 @@ def draw(
     level: int = 0,
     stages: Iterable[str] = (),
     inputs: Mapping[str, Shape] | None = None,
+    dialect: str | None = None,
     direction: str = "TB",
     theme: str = "auto",
     fold: int | None = None,
@@ -120,7 +121,8 @@ def draw(
 
     net: a Graph, or several to see side by side; or the path of a prototxt, or a NetParameter.
     path: the file to write, by suffix: .svg, .png, .pdf, .dot, or .html: a page to look around in; None: none.
-    phase, level, stages, inputs: as `build` takes them, for a net that is no Graph yet; phase "BOTH": TRAIN beside TEST.
+    phase, level, stages, inputs, dialect: as `build` takes them, for a net that is no Graph yet; phase "BOTH": TRAIN
+        beside TEST.
     direction: TB, from top to bottom, or LR, from left to right.  theme: light, dark, or auto: as the reader prefers.
     fold: what repeats at least so often is shown once; None: three times, and larger blocks already when they come twice
         (see `folding.LARGE`).  expand: show everything.
@@ -138,7 +140,7 @@ def draw(
     if isinstance(net, Graph):
         graphs = [net]
     elif isinstance(net, Msg | str | os.PathLike):
-        graphs = [look(net, one, level, stages, inputs)[1] for one in PHASES[phase]]
+        graphs = [look(net, one, level, stages, inputs, dialect=dialect)[1] for one in PHASES[phase]]
     else:
         graphs = list(net)
     if not graphs:

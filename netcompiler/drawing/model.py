@@ -136,7 +136,7 @@ def picture(graph: Graph) -> Picture:
         boxes.append(Box(i, rows, tops, loss, any(row.fault for row in rows)))
         count = len(nodes[0].bottoms)
         known = registry.get(nodes[0].layer.kind, nodes[0].layer)
-        labels = {k % count for k in known.no_gradient if k < count}
+        labels = known.silent(count)
         edges += [Edge(*home[value], i, k, k in labels) for k, value in enumerate(nodes[0].bottoms)]
     totals = {k: v for k, v in asdict(stats.totals(graph, figures)).items() if v is not None}
     told = tuple(str(fault) for error in graph.faults for fault in error.all)

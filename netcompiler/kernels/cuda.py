@@ -87,7 +87,7 @@ class Recorded:
 
     def __init__(self, run: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> None:
         self.inputs = [x.clone() for x in inputs]
-        self.holds: list[Tensor | None] = []  # what else its kernels read
+        self.holds: list[Tensor] = []  # what else its kernels read
         self.device = inputs[0].device
         self.lock = threading.Lock()
         here, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]

@@ -17,6 +17,7 @@ from ..layers.convolution import Convolution
 from ..layers.flatten import Flatten
 from ..layers.inner_product import InnerProduct
 from ..layers.pooling import Pooling
+from .onednn import windows_see
 
 FLOAT = 4  # bytes
 LEVELS = 255  # what u8 can tell apart, less one
@@ -290,7 +291,7 @@ class Int8Convolution(Weighing):
         super().__init__(layer, reads, writes, weights)
         self.geometry = (list(layer.stride), list(layer.pad), list(layer.dilation), layer.group)
         self.padded = any(layer.pad)
-        self.fitting: dict[Shape, bool] = {}
+        self.fitting: tuple[Shape, bool] = ((), False)  # the last size of images, and whether the kernel takes it
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         x = bottoms[0]
@@ -330,14 +331,20 @@ class Int8Convolution(Weighing):
         return laid if own or self.may_overwrite else laid.clone(), format
 
     def fits(self, x: Tensor) -> bool:
-        """Whether the kernel takes images of this size: no window goes beyond the padding."""
+        """Whether the kernel takes images of this size: no window goes beyond the padding, and none lies in it alone.
+
+        Of those that do oneDNN (in PyTorch 2.13) makes anything where 0 is not 0 in u8, and groups have one channel; and it may
+        look for them outside of all memory.
+        """
         size = tuple(x.shape[2:])
-        found = self.fitting.get(size)
-        if found is None:
+        known, fits = self.fitting
+        if known != size:
             layer = self.layer
-            sides = zip(size, layer.kernel, layer.pad, layer.dilation, strict=True)
-            found = self.fitting[size] = all(s + 2 * p > d * (k - 1) for s, k, p, d in sides)
-        return found and x.numel() > 0
+            sides = list(zip(size, layer.kernel, layer.stride, layer.pad, layer.dilation, strict=True))
+            fits = all(s + 2 * p > d * (k - 1) for s, k, _, p, d in sides)
+            fits = fits and (not self.padded or all(windows_see(*side) for side in sides))
+            self.fitting = size, fits
+        return fits and x.numel() > 0
 
     def kernel(self, q: Tensor) -> tuple[Tensor, Tensor, int]:
         """Weights in oneDNN's order, the bias, and what stands for 0: without padding the bias sees to that."""

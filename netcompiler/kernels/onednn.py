@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..graph import Node
+from ..graph import Node, Shape
 from ..layer_module import LayerModule
 from ..layers.convolution import Convolution
 from ..layers.inner_product import InnerProduct
@@ -38,6 +38,27 @@ def kernels(node: Node) -> tuple[str, ...]:
     return ("convolution", "product") if whole and layer.group == 1 and not layer.summed else ("convolution",)
 
 
+def windows_see(size: int, kernel: int, stride: int, pad: int, dilation: int) -> bool:
+    """Whether each window along an axis has a pixel of the image in it.
+
+    >>> windows_see(5, 3, 1, 2, 1), windows_see(5, 3, 1, 3, 1), windows_see(1, 2, 1, 1, 2)
+    (True, False, False)
+    """
+    starts = range(-pad, size + pad - dilation * (kernel - 1), stride)
+    edges = {*starts[: -(-pad // stride)], starts[-1]}  # what starts inside the image sees that pixel
+    return all(any(0 <= start + tap * dilation < size for tap in range(kernel)) for start in edges)
+
+
+def fits(layer: Convolution, size: Shape) -> bool:
+    """Whether images are no smaller than a kernel, and no window lies in the padding alone.
+
+    With the channels last oneDNN (in PyTorch 2.13) may look for those outside of all memory.
+    """
+    sides = list(zip(size, layer.kernel, layer.stride, layer.pad, layer.dilation, strict=True))
+    whole = all(s + 2 * p > d * (k - 1) for s, k, _, p, d in sides)
+    return whole and (not any(layer.pad) or all(windows_see(*side) for side in sides))
+
+
 class PackedConvolution(LayerModule):
     """A Convolution that keeps its weights in oneDNN's own order beside Caffe's, once it has run.
 
@@ -60,8 +81,7 @@ class PackedConvolution(LayerModule):
         self.cut = ("leaky_relu", [slope], "") if slope else ("relu" if layer.relu else "none", [], "")
         self.add_and_cut: tuple[Any, ...] = ("add", 1.0, "relu" if layer.relu and not slope else None, [], None)
         self.fused = True
-        self.packed: Tensor | None = None
-        self.packed_of: tuple[int, int, str] | None = None
+        self.packed: tuple[tuple[int, int, str], Tensor] | None = None  # of which weights, and for what; and these
         self.fitting: tuple[tuple[int, ...], bool] = ((), False)  # the last size of images, and whether oneDNN takes it
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -71,7 +91,7 @@ class PackedConvolution(LayerModule):
         if cuda.takes(self, x) and self.fits(x):
             return cuda.convolution(self, x, bottoms[1] if self.layer.summed else None)
         if not self.can_run(x):
-            return super().forward(*bottoms)
+            return super().forward(*(b.contiguous() for b in bottoms))
         x = x.contiguous(memory_format=torch.channels_last)
         weight = self.weights(x)
         bias = self.bias if self.layer.bias_term else None
@@ -85,7 +105,10 @@ class PackedConvolution(LayerModule):
             y = ops._convolution_pointwise(x, weight, bias, *self.geometry, *self.cut)
             return y
         other = bottoms[1]
-        if self.overwrites and other.is_contiguous(memory_format=torch.channels_last):
+        over = self.overwrites and other.is_contiguous(memory_format=torch.channels_last)
+        if self.layer.group > 1 and not over:  # of groups torch fuses this form alone, and the other fails in bfloat16
+            other, over = other.clone(memory_format=torch.channels_last), True
+        if over:
             y = ops._convolution_pointwise_.binary(other, x, weight, bias, *self.geometry, *self.add_and_cut)
         else:
             other = other.contiguous(memory_format=torch.channels_last)
@@ -104,15 +127,13 @@ class PackedConvolution(LayerModule):
         return self.fits(x) and x.numel() > 0
 
     def fits(self, x: Tensor) -> bool:
-        """Whether the images are no smaller than a kernel."""
+        """Whether oneDNN may be given these images; see the function."""
         size = tuple(x.shape[2:])
-        known, fits = self.fitting
+        known, found = self.fitting
         if known != size:
-            layer = self.layer
-            sides = zip(size, layer.kernel, layer.pad, layer.dilation, strict=True)
-            fits = all(s + 2 * p > d * (k - 1) for s, k, p, d in sides)
-            self.fitting = size, fits
-        return fits
+            found = fits(self.layer, size)
+            self.fitting = size, found
+        return found
 
     def weights(self, x: Tensor) -> Tensor:
         """The weights in oneDNN's order, made anew where Caffe's were changed."""
@@ -137,14 +158,13 @@ class PackedConvolution(LayerModule):
         """What `pack` makes of the weights, until they change."""
         weight = self.weight
         state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version, how)
-        packed = self.packed
-        if packed is None or self.packed_of != state:
-            packed = pack(weight.detach())
-            self.packed, self.packed_of = packed, state
-        return packed
+        packed = self.packed  # one look, since other threads may change it
+        if packed is None or packed[0] != state:
+            packed = self.packed = state, pack(weight.detach())
+        return packed[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"packed": None, "packed_of": None}
+        return self.__dict__ | {"packed": None}
 
 
 class Product(LayerModule):

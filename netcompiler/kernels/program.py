@@ -28,6 +28,7 @@ from ..graph import Graph, Node, Shape, Value
 from ..layer_module import LayerModule
 from ..layers.batch_norm import BatchNorm
 from ..layers.bn import BN
+from ..layers.convolution import Convolution
 from ..layers.cudnn_batch_norm import CuDNNBatchNorm
 from ..layers.input import Input
 from ..layers.lrn import LRN
@@ -35,7 +36,7 @@ from ..layers.pooling import Pooling
 from ..layers.upsample import Upsample
 from . import cuda, footprint
 from .lrn import FastLRN, normalised
-from .onednn import PackedConvolution, Product
+from .onednn import PackedConvolution, Product, fits, takes
 
 BOUNDS = {
     torch.float32: 5e-5,
@@ -156,13 +157,21 @@ class Programs:
         (device, dtype) = kinds.pop()
         if dtype not in BOUNDS or device.type not in ("cpu", "cuda"):
             return None
+        shapes = {v.blob: tuple(x.shape) for v, x in zip(self.graph.inputs(), fed, strict=True) if x is not None}
+        graph = reshape(self.graph, shapes)
+        if not all(fits(n.layer, n.bottom_shapes[0][2:]) for n in graph.nodes if takes(n) and isinstance(n.layer, Convolution)):
+            return None
         state, by_layer = self.state(), partial(part.by_layer, SimpleNamespace(**self.children))
         on_cpu = device.type == "cpu"
         try:
             with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # TorchScript tells of its age
                 examples = [x.contiguous().clone() for x in sources]
-                run = _compiled(part, examples, by_layer(*fed)) if on_cpu else self.recorded(by_layer, examples, fed)
+                run = (
+                    _compiled(part, examples, by_layer(*fed))
+                    if on_cpu
+                    else self.recorded(graph, by_layer, examples, fed)
+                )
         except Exception:  # whatever it is that the compiler cannot do: the layers can
             return None
         if run is None or not _worth_it(run, by_layer, sources, fed):
@@ -173,14 +182,15 @@ class Programs:
         return _Program(run, part, self.children, state)
 
     def recorded(
-        self, by_layer: Callable[..., Any], sources: Sequence[Tensor], fed: Sequence[Tensor | None]
+        self, graph: Graph, by_layer: Callable[..., Any], sources: Sequence[Tensor], fed: Sequence[Tensor | None]
     ) -> cuda.Recorded | None:
-        """The part's layers as a CUDA graph; None where it would hold much memory, or is not what they give."""
+        """The part's layers as a CUDA graph; None where it would hold much memory, or is not what they give.
+
+        graph: the net in the shapes of `fed`.
+        """
         part = self.part
         assert part is not None
-        shapes = {v.blob: tuple(x.shape) for v, x in zip(self.graph.inputs(), fed, strict=True) if x is not None}
-        item = sources[0].element_size()
-        if footprint.planned(reshape(self.graph, shapes), self.modules, item) > cuda.GRAPH_BYTES:
+        if footprint.planned(graph, self.modules, sources[0].element_size()) > cuda.GRAPH_BYTES:
             return None
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -191,10 +201,10 @@ class Programs:
             return tops
 
         want = run(*sources)
-        graph = cuda.Recorded(run, sources)
-        graph.holds = [m.packed for m in part.modules if isinstance(m, PackedConvolution)]
+        found = cuda.Recorded(run, sources)
+        found.holds = [m.packed[1] for m in part.modules if isinstance(m, PackedConvolution) and m.packed]
         bound = BOUNDS[sources[0].dtype]
-        return graph if all(_agree(x, y, bound) for x, y in zip(want, graph(*sources), strict=True)) else None
+        return found if all(_agree(x, y, bound) for x, y in zip(want, found(*sources), strict=True)) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ..errors import NetError
 from ..fillers import Filler
 from ..graph import Array, Shapes
 from ..text import Msg
-from .base import BlobSpec, Layer, at_least, layer
+from .base import BlobSpec, Layer, at_least, layer, not_empty
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +89,8 @@ class BatchNorm(Layer):
                     "write lr_mult: 0, or leave the param out; a Scale layer after this one learns",
                 )
                 raise NetError("statistics are not learned", at=at, expected="lr_mult: 0", got=p.lr_mult, hint=hint)
+        if q.eps < 0:
+            raise NetError("eps is negative", at=q.at("eps"), expected="0 or more", got=f"{q.eps:g}")
         stored = msg.enum("phase") == "TEST"
         if q.update_global_stats and not stored:
             what = "update_global_stats, DeepLab's, is not supported in TRAIN"
@@ -117,6 +119,7 @@ class BatchNorm(Layer):
 
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(2, bottoms)
+        not_empty(bottoms)
         n, part = bottoms[0][0], self.stats_batch_size
         if part and n % part:
             hint = "change the batch, or remove stats_batch_size (bn_stats_batch_size, if the net has it)"

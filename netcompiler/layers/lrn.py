@@ -68,4 +68,5 @@ class LRN(Layer):
             mean = squares[:, :channels] / n
             for i in range(1, n):
                 mean.add_(squares[:, i : i + channels], alpha=1 / n)
-        return x * (self.k + self.alpha * mean).pow(-self.beta)
+        del squares  # blobs here may be large: no more of them than needed
+        return x * mean.mul_(self.alpha).add_(self.k).pow(-self.beta)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import NetError
@@ -133,13 +133,13 @@ class PriorBox(Grid):
         if not small:
             raise NetError("min_size is missing", at="prior_box_param", expected="prior_box_param { min_size: .. }")
         for i, size in enumerate(small):
-            if size <= 0:
+            if not 0 < size < inf:
                 raise NetError("min_size must be positive", at=p.at("min_size", i), got=f"{size:g}")
         if large and len(large) != len(small):
             expected = f"none, or one for each of the {len(small)} min_size"
             raise NetError("the wrong number of max_size", at=p.at("max_size"), expected=expected, got=len(large))
         for i, size in enumerate(large):
-            if size <= small[i]:
+            if not small[i] < size < inf:
                 what, expected = "max_size must be above min_size", f"above {small[i]:g}"
                 raise NetError(what, at=p.at("max_size", i), expected=expected, got=f"{size:g}")
         ratios = _ratios(p)
@@ -157,7 +157,7 @@ def _ratios(p: Msg) -> list[float]:
     """The aspect ratios beside 1."""
     ratios, flip = [1.0], p.flip
     for i, ratio in enumerate(p.aspect_ratio):
-        if ratio <= 0:
+        if not 0 < ratio < inf:
             raise NetError("aspect_ratio must be positive", at=p.at("aspect_ratio", i), got=f"{ratio:g}")
         if all(abs(ratio - r) >= SAME_RATIO for r in ratios):
             ratios += [ratio, 1 / ratio] if flip else [ratio]

@@ -153,7 +153,9 @@ class _Off:
         scored = False
         for name, right in want.items():
             x = got[name]
-            if not right.numel():
+            if x.shape != right.shape:  # of detections, say
+                self.largest[name] = self.squares[name] = [float("inf"), 1.0]
+            if x.shape != right.shape or not right.numel():
                 continue
             exact, off = right.double(), x.double() - right.double()
             for sums, pair in (
@@ -266,9 +268,10 @@ class _Work:
             self.weights[place] = int8.Weights.of(plain.weight.t() if turned else plain.weight, bias, levels)
 
     def each(self, what: str, batches: list[Feeds]) -> Iterable[Feeds]:
-        for i, batch in enumerate(batches):
-            yield batch
-            self.progress(what, i + 1, len(batches))
+        with self.net.afresh():  # each pass starts without the states that the one before left
+            for i, batch in enumerate(batches):
+                yield batch
+                self.progress(what, i + 1, len(batches))
 
     def outputs(self, what: str, batches: list[Feeds]) -> list[dict[str, Tensor]]:
         return [{k: v.clone() for k, v in self.net.forward(**batch).items()} for batch in self.each(what, batches)]

@@ -230,6 +230,17 @@ def test_direction():
     assert float(right.get("width")) > 3 * float(right.get("height"))
 
 
+def test_dialects():
+    """jolibrain's regions are parts of the image where no scale is told."""
+    size = "input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } shape { dim: 2 dim: 5 } }"
+    text = f'layer {{ name: "in" type: "Input" top: "x" top: "r" {size} }} layer {{ name: "p" type: "ROIPooling"'
+    text += ' bottom: "x" bottom: "r" top: "p" roi_pooling_param { pooled_h: 2 pooled_w: 2 } }'
+    for dialect, relative in ((None, False), ("jolibrain", True)):
+        assert ("relative" in netcompiler.draw(netcompiler.parse(text), dialect=dialect).svg) == relative
+    with pytest.raises(NetError, match="unknown dialect"):
+        netcompiler.draw(netcompiler.parse(text), dialect="jolly")
+
+
 def test_both_phases(tmp_path):
     (tmp_path / "net.prototxt").write_text(TRAINED)
     found = netcompiler.draw(tmp_path / "net.prototxt", phase="BOTH")

@@ -86,6 +86,9 @@ ROWS = [
 BAD = [
     Bad("no size", layer(""), [MAP, PICTURE], "min_size is missing"),
     Bad("size 0", layer("min_size: 0"), [MAP, PICTURE], "min_size must be positive", at="min_size"),
+    Bad("no end", layer("min_size: inf"), [MAP, PICTURE], "min_size must be positive", at="min_size"),
+    Bad("ratio", layer("min_size: 1 aspect_ratio: inf"), [MAP, PICTURE], "must be positive", at="aspect_ratio"),
+    Bad("no number", layer("min_size: 1 max_size: nan"), [MAP, PICTURE], "must be above min_size", at="max_size"),
     Bad(
         "max sizes",
         layer("min_size: 1 min_size: 2 max_size: 5"),

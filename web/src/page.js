@@ -141,7 +141,8 @@ function start(nets, at, kept) {
   inspector.select(null)
   for (const pane of [source, details, table]) show(pane, !pane.hasAttribute("hidden"))
   showFolds()
-  paint([...colour.options].some((o) => o.value === kept?.colour) ? /** @type {Kept} */ (kept).colour : "kind")
+  const usual = net.totals.time ? "time" : "kind" // who has measured a net wants to see that
+  paint([...colour.options].some((o) => o.value === kept?.colour) ? /** @type {Kept} */ (kept).colour : usual)
   if (kept) {
     diagram.resume(kept.seen)
     diagram.select(kept.layer, { reveal: false })
