@@ -23,7 +23,8 @@ class Accuracy(Layer):
     top[0]: a scalar; 0 when there is no label to count      top[1]: C, the same for each class, 0 for a class without labels
     Positions labelled ignore_label do not count. A label is right when fewer than top_k OTHER classes score at least as
     much: Caffe counts equal scores against it. No gradient.
-    Source: Caffe, src/caffe/layers/accuracy_layer.cpp.
+    min_is_better (happynear): the least scores are the best; of equal ones that of the first class.
+    Source: Caffe, src/caffe/layers/accuracy_layer.cpp, and happynear/caffe-windows's.
     """
 
     category = "loss"
@@ -35,12 +36,13 @@ class Accuracy(Layer):
     axis: int = 1
     ignore_label: int | None = None
     per_class: bool = False
+    min_is_better: bool = False
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         p = msg.accuracy_param
         ignored = p.ignore_label if p.has("ignore_label") else None
-        return cls(p.top_k, axis(p, "axis", len(bottoms[0])), ignored, len(msg.top) > 1)
+        return cls(p.top_k, axis(p, "axis", len(bottoms[0])), ignored, len(msg.top) > 1, p.min_is_better)
 
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(self.axis + 1, bottoms)
@@ -57,8 +59,13 @@ class Accuracy(Layer):
         classes = scores.shape[-1]
         scores = scores.reshape(-1, classes)
         labels, kept = whole_numbers(bottoms[1].reshape(-1), classes, self.ignore_label)
-        at_least_as_good = (scores >= scores.gather(1, labels[:, None])).sum(1)  # itself among them
-        right = at_least_as_good - 1 < self.top_k
+        own = scores.gather(1, labels[:, None])
+        if self.min_is_better:
+            first = torch.arange(classes, device=scores.device) <= labels[:, None]
+            at_least_as_good = (scores < own) | ((scores == own) & first)
+        else:
+            at_least_as_good = scores >= own
+        right = at_least_as_good.sum(1) - 1 < self.top_k  # itself among them
         counts = torch.ones_like(right) if kept is None else kept
         exact = torch.promote_types(scores.dtype, torch.float32)
         right, counts = (right & counts).to(exact), counts.to(exact)

@@ -51,6 +51,7 @@ class BboxAccuracy(Layer):
         return cls(mean, std, msg.bbox_reg_param.cls_aware, len(msg.top) > 1, msg.dialect == "cascade-rcnn")
 
     def tops(self, bottoms: Shapes) -> Shapes:
+        at_least(1, bottoms)
         for i, wide in ((1, ROI), (2, MATCHED)):
             at_least(1, bottoms, i)
             if bottoms[i][0] != bottoms[0][0] or prod(bottoms[i][1:]) != wide:

@@ -1,4 +1,4 @@
-"""Lstm, of caffe-lstm."""
+"""Lstm, of caffe-lstm, and of MyCaffe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..fillers import Filler
 from ..graph import Shapes, dims
 from ..text import Msg
 from ..windows import Windows
-from .base import BlobSpec, Layer, at_least, layer, refuse_gradient, traced
+from .base import BlobSpec, Layer, at_least, check_count, layer, refuse_gradient, traced
+from .mycaffe_lstm import PackedLstm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,14 +36,24 @@ class Lstm(Layer):
     clipping_threshold, above 0: the gradient of each gate before its sigmoid or tanh is clamped to that, at each step.
     blobs: weight_x 4 num_output x D;  weight_h 4 num_output x num_output;  bias 4 num_output.
     MACs: T N 4 num_output (D + num_output); bias and gates not counted.
-    Source: junhyukoh/caffe-lstm, tianzhi0549/CTPN: src/caffe/layers/lstm_layer.cpp.
+    With recurrent_param it is MyCaffe's: LSTM, but where the engine is CUDNN or num_layers above 1, cuDNN's, and then:
+    bottom[0]: x T x N x ..      bottom[1]: cont T x N      bottom[2], [3], with expose_hidden_input: the state before the
+    first step, num_layers x N x num_output, or one for all layers with auto_repeat_hidden_states_across_layers
+    top[0]: T x N x num_output x 1      top[1], [2], with expose_hidden_output: the state after the last step
+    num_layers of it, one behind the other, with dropout_ratio between them in TRAIN. Of cont the first value counts alone:
+    above 0 the batch begins with the state after the last batch, else with what that one began with, zeros at first; with
+    use_cudnn_rnn8_if_supported always with zeros. blob: weights, all of them in cuDNN's order. batch_first and bidirectional
+    are refused.
+    Source: junhyukoh/caffe-lstm, tianzhi0549/CTPN: src/caffe/layers/lstm_layer.cpp; MyCaffe, RecurrentLayer.cs.
     """
 
     category = "dense"
-    n_bottom = (1, 2)
+    n_bottom = (1, 5)
+    n_top = (1, 3)
     no_gradient = (1,)
     remembers = ("state",)
     counted = True
+    ignored = frozenset({"engine", "debug_info", "dropout_seed", "cudnn_enable_tensor_cores"})
 
     num_output: int
     batch_size: int | None = 1  # None: bottom 0 has an axis for it
@@ -51,7 +62,11 @@ class Lstm(Layer):
     bias_filler: Filler = Filler()
 
     @classmethod
-    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self | Layer:  # type: ignore[override]
+        if msg.has("recurrent_param"):
+            return PackedLstm.read(msg, bottoms)
+        check_count(msg, "bottom", (1, 2))
+        check_count(msg, "top", (1, 1))
         p = msg.lstm_param
         if p.num_output < 1:
             raise NetError("num_output must be positive", at=p.at("num_output"), got=p.num_output)
@@ -68,8 +83,8 @@ class Lstm(Layer):
             expected = f"a divisor of {x[0]}, the first dim of bottom 0"
             raise NetError("batch_size does not fit", at="batch_size", expected=expected, got=self.batch_size)
         steps = x[:1] if self.batch_size is not None else x[:2]
-        if not prod(steps):
-            raise NetError("there is no time step", expected="at least 1", got=dims(x))
+        if not prod(x):
+            raise NetError("there is no time step, or nothing in it", expected="positive dims", got=dims(x))
         if len(bottoms) > 1 and prod(bottoms[1]) != prod(steps):
             raise NetError("clip has the wrong shape", expected=f"{prod(steps)} values", got=dims(bottoms[1]))
         return ((*steps, self.num_output),)

@@ -37,7 +37,7 @@ class Concat(Layer):
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         not_in_place(msg)
         p = msg.concat_param
-        along = axis_or(p, "concat_dim", len(bottoms[0]))
+        along = axis_or(p, "concat_dim", len(bottoms[0]), msg.dialect)
         return cls(along, p.per_fla_fuse and along == 1)
 
     def tops(self, bottoms: Shapes) -> Shapes:
@@ -70,14 +70,16 @@ class Concat(Layer):
         return torch.cat(bottoms, self.axis)
 
 
-def axis_or(p: Msg, old: str, rank: int) -> int:
+def axis_or(p: Msg, old: str, rank: int, dialect: str) -> int:
     """The field `axis` or, in old nets, the one named `old`, which does not count from the back.
 
-    Raises: NetError where both are given, and where the bottom has no such axis.
+    MyCaffe writes both: the old one counts where it is not 0.
+    Raises: NetError where others give both, and where the bottom has no such axis.
     """
-    if not p.has(old):
+    both = p.has(old) and p.has("axis")
+    if not p.has(old) or (both and dialect == "mycaffe" and getattr(p, old) == 0):
         return axis(p, "axis", rank)
-    if p.has("axis"):
+    if both and dialect != "mycaffe":
         raise NetError(f"axis and {old} are both given", at=p.at(old), hint=f"{old} is the old name of axis: keep axis")
     value = int(getattr(p, old))
     if value >= rank:

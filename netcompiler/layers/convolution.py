@@ -31,7 +31,10 @@ class Filtering(Layer):
     n_top = (1, ANY)
     counted = True
     ignored = frozenset(
-        {"engine", "force_nd_im2col", "cudnn_convolution_algo_seeker", "conv_algos_override", "conv_algorithm"}
+        {
+            *("engine", "force_nd_im2col", "cudnn_convolution_algo_seeker", "conv_algos_override", "conv_algorithm"),
+            "cudnn_worspace_allow_on_groups",
+        }
     )
 
     num_output: int

@@ -10,7 +10,7 @@ from ..errors import NetError
 from ..graph import Shapes
 from ..text import Msg
 from ..windows import Windows
-from .base import Layer, exactly, layer, same_shapes
+from .base import MAX_COUNT, Layer, exactly, layer, same_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,8 +53,9 @@ class Correlation1D(Layer):
         if p.kernel_size % 2 == 0:
             raise NetError("kernel_size must be odd", at=p.at("kernel_size"), got=p.kernel_size)
         for name in ("stride_1", "stride_2"):
-            if getattr(p, name) < 1:
-                raise NetError(f"{name} must be positive", at=p.at(name), got=getattr(p, name))
+            if not 1 <= getattr(p, name) <= MAX_COUNT:
+                expected, got = f"1 to {MAX_COUNT}", getattr(p, name)
+                raise NetError(f"{name} is out of range", at=p.at(name), expected=expected, got=got)
         if p.single_direction not in (-1, 0, 1):
             at, got = p.at("single_direction"), p.single_direction
             raise NetError("single_direction is out of range", at=at, expected="-1, 0 or 1", got=got)

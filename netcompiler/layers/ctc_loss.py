@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shapes, dims
 from ..text import Msg
-from .base import Layer, at_least, exactly, layer, refuse_gradient, whole_numbers
+from .base import Layer, at_least, exactly, layer, not_empty, refuse_gradient, whole_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,8 @@ class CtcLoss(Layer):
 
     bottom[0]: scores T x N x C, before the softmax      bottom[1]: labels N x L      top[0]: a scalar, float32 at least
     C is alphabet_size; the first time_step of the T steps count. Labels that are blank_label only fill up.
-    Quirk: the gradient is that of the sum over the sequences, not of the mean.
+    Quirks: the gradient is that of the sum over the sequences, not of the mean. A sequence with more labels than its steps
+    can say, repetitions counted twice, adds nothing.
     Source: jolibrain/caffe, yalecyu/crnn.caffe: src/caffe/layers/ctc_loss_layer.cpp (of warp-ctc); Graves et al. 2006.
     """
 
@@ -71,9 +72,8 @@ class CtcLoss(Layer):
         kept = labels != self.blank_label
         order = (~kept).to(torch.uint8).argsort(stable=True, dim=1)
         steps = torch.full((n,), self.time_step, device=scores.device)
-        losses = F.ctc_loss(
-            scores.log_softmax(2, dtype=exact), labels.gather(1, order), steps, kept.sum(1), self.blank_label, "none"
-        )
+        logs, said = scores.log_softmax(2, dtype=exact), labels.gather(1, order)
+        losses = F.ctc_loss(logs, said, steps, kept.sum(1), self.blank_label, "none", zero_infinity=True)
         total = losses.sum()
         loss = total + (total / n - total).detach()
         return refuse_gradient(loss, bottoms[1], "CtcLoss passes no gradient to its labels")
@@ -125,6 +125,8 @@ class LabelsequenceAccuracy(Layer):
         if bottoms[0][0] != bottoms[1][0]:
             expected, got = bottoms[0][0], bottoms[1][0]
             raise NetError("the bottoms must have the same first axis", expected=expected, got=got)
+        for shape in bottoms:
+            not_empty((shape,), 0)
         return ((),)
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:

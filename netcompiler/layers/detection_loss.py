@@ -253,7 +253,7 @@ class DetectionAccuracy(Layer):
             1
         )  # of equals the last comes first
         right = counts & (before < self.top_k) & (kinds < self.cls_num)
-        tops = [torch.stack((_share(right, counts), _share(right & (kinds != 0), counts & (kinds != 0))))]
+        tops = [torch.stack((share_of(right, counts), share_of(right & (kinds != 0), counts & (kinds != 0))))]
         if self.overlap:
             field = head.new_tensor(self.field)[:, None, None]
             most, grown = 1 / self.field_xyr, log(self.field_whr)
@@ -263,11 +263,11 @@ class DetectionAccuracy(Layer):
             boxes = torch.cat((centre - size / 2, centre + size / 2), 1)
             wanted = torch.cat((known[:, 1:3] - known[:, 3:5] / 2, known[:, 1:3] + known[:, 3:5] / 2), 1)
             first, second = (b.permute(0, 2, 3, 1).reshape(-1, 1, 4) for b in (boxes, wanted))
-            tops.append(_share(iou(first, second).reshape(truth.shape) * objects, objects)[None])
+            tops.append(share_of(iou(first, second).reshape(truth.shape) * objects, objects)[None])
         return tuple(t.reshape(1, 1, 1, -1) for t in tops)
 
 
-def _share(found: Tensor, of: Tensor) -> Tensor:
+def share_of(found: Tensor, of: Tensor) -> Tensor:
     """The sum of one over the count of the other; -1 where that is 0."""
     import torch
 

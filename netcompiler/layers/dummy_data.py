@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import NetError
@@ -83,7 +83,11 @@ def _filled(f: Filler, shape: Shape, like: Tensor) -> Tensor:
         return fresh.uniform_(-side, side)
     if f.type == "msra":
         return fresh.normal_(0, sqrt(2.0 / f.fan(shape)))
-    if f.type == "positive_unitball":
-        rows = fresh.uniform_(0, 1).reshape(shape[0] if shape else 1, -1)
-        return (rows / rows.sum(1, keepdim=True)).reshape(shape)
+    if f.type in ("positive_unitball", "gaussian_unitball"):
+        flat = fresh.reshape(shape[0] if shape else 1, prod(shape[1:]))
+        if f.type == "positive_unitball":
+            sizes = flat.uniform_(0, 1).sum(1, keepdim=True)
+        else:
+            sizes = (flat.normal_().square().sum(1, keepdim=True) + 1e-12).sqrt()
+        return (flat / sizes).reshape(shape)
     return torch.from_numpy(f.fill(shape, np.random.default_rng(0))).to(like)  # bilinear: nothing random

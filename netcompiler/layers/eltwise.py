@@ -8,12 +8,14 @@ from operator import mul
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import NetError
-from ..graph import Shapes
+from ..graph import Shapes, dims
 from ..text import Msg
 from .base import ANY, Layer, layer, not_in_place, same_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ONE = {"SUM": "SUM of one item", "PROD": "PROD of one item"}  # names of their own: what fuses sums takes equal shapes
 
 
 @layer("Eltwise")
@@ -26,7 +28,8 @@ class Eltwise(Layer):
     Quirks: MAX takes coeff and does not use it. Where several are largest, the gradient of MAX goes to one of them: to
     bottom 1 of bottoms 0 and 1, else to the earliest. Without stable_prod_grad the gradient of PROD is y / x_i, which
     is no number where x_i is 0. SUM and MAX in place, where Caffe loses bottom 0, are refused.
-    Source: Caffe, src/caffe/layers/eltwise_layer.cpp.
+    allow_single_batch_input (MyCaffe): SUM or PROD of two bottoms, the second one item, which counts for each of the first.
+    Source: Caffe, src/caffe/layers/eltwise_layer.cpp; MyCaffe, EltwiseLayer.
     """
 
     category = "combine"
@@ -47,10 +50,20 @@ class Eltwise(Layer):
             raise NetError("the wrong number of coeff", at=p.at("coeff"), expected=expected, got=len(coeff))
         if operation != "PROD":
             not_in_place(msg)
+        if p.allow_single_batch_input:
+            if len(bottoms) != 2 or operation not in ONE or not p.stable_prod_grad:
+                expected = "SUM or PROD of two bottoms, with stable_prod_grad"
+                at = p.at("allow_single_batch_input")
+                raise NetError("allow_single_batch_input is not for these", at=at, expected=expected)
+            operation = ONE[operation]
         return cls(operation, coeff, p.stable_prod_grad)
 
     def tops(self, bottoms: Shapes) -> Shapes:
-        same_shapes(bottoms)
+        if self.operation not in ONE.values():
+            same_shapes(bottoms)
+        elif bottoms[1] != (1, *bottoms[0][1:]):
+            expected = f"{dims((1, *bottoms[0][1:]))}, one item of bottom 0"
+            raise NetError("bottom 1 has the wrong shape", expected=expected, got=dims(bottoms[1]))
         return bottoms[:1]
 
     def brief(self) -> str:
@@ -59,7 +72,7 @@ class Eltwise(Layer):
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         import torch
 
-        if self.operation == "PROD":
+        if self.operation in ("PROD", ONE["PROD"]):
             return reduce(mul, bottoms) if self.stable_prod_grad else _product_by_division(*bottoms)
         if self.operation == "MAX":
             top = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])

@@ -27,6 +27,7 @@ class InnerDistance(Layer):
 
     bottom[0]: N x C x H x W; the axes from `axis` on are one x of D values      bottom[1], bottom[2], if there are any: the
     weight and the bias, in place of blobs      top[0]: N x num_output
+    With a weight given num_output, where it is not written, is its first dim, and bias_term whether a bias is given.
     normalize: each forward divides the weight's rows by sqrt(sum w^2 + 1e-6), where it is kept.
     blobs: weight num_output x D, with transpose D x num_output (a name only: the rows lie in memory all the same);
     bias num_output (none when bias_term is false).
@@ -51,21 +52,26 @@ class InnerDistance(Layer):
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         p = msg.inner_distance_param
-        if p.num_output < 1:
-            raise NetError("num_output must be positive", at=p.at("num_output"), got=p.num_output)
+        num_output = p.num_output
+        if len(bottoms) > 1 and not p.has("num_output"):
+            at_least(1, bottoms, 1)
+            num_output = bottoms[1][0]
+        if num_output < 1:
+            raise NetError("num_output must be positive", at=p.at("num_output"), got=num_output)
         if p.distance_type not in ("L1", "L2"):
             at = p.at("distance_type")
             raise NetError("unknown distance_type", at=at, expected="L1 or L2", got=p.distance_type)
         if p.update_center_only:
             what = "update_center_only is not supported"
             raise NetError(what, at=p.at("update_center_only"), hint="only the fork's GPU code has it")
-        if len(bottoms) > 1 and p.bias_term != (len(bottoms) > GIVEN):
+        biased = len(bottoms) > GIVEN if len(bottoms) > 1 else p.bias_term
+        if p.has("bias_term") and p.bias_term != biased:
             expected = "true with three bottoms, false with two"
             raise NetError("bias_term does not fit the bottoms", at=p.at("bias_term"), expected=expected)
         return cls(
-            p.num_output,
+            num_output,
             axis(p, "axis", len(bottoms[0])),
-            p.bias_term,
+            biased,
             p.transpose,
             p.distance_type,
             p.normalize and len(bottoms) == 1,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import NetError
 from ..fillers import Filler
-from ..graph import Shapes
+from ..graph import Shape, Shapes
 from ..text import Msg
 from ..windows import Windows
 from .base import BlobSpec, Layer, at_least, axis, layer, traced, whole_from
@@ -24,16 +24,19 @@ ROW_EPS = 1e-6
 class InnerProduct(Layer):
     """y = W x + b, where x is all that lies at one place of the axes before `axis`.
 
-    bottom: N x C x H x W      top: N x num_output  (for axis 1; the axes from `axis` on become one)
+    bottom: N x C x H x W      top: N x num_output  (for axis 1; the axes from `axis` on become one), with axes of 1 behind it
+    up to min_top_axes (MyCaffe)
     blobs: weight num_output x CHW, with transpose CHW x num_output;  bias num_output (none when bias_term is false).
     MACs: N num_output CHW; bias not counted.
     normalize (happynear): each forward divides the weight's rows, as they lie in memory, by sqrt(sum w^2 + 1e-6), where it
     is kept; the gradient is that of the product with what comes out.
-    Source: Caffe, src/caffe/layers/inner_product_layer.cpp; the same of happynear/caffe-windows.
+    Source: Caffe, src/caffe/layers/inner_product_layer.cpp; the same of happynear/caffe-windows; MyCaffe,
+    InnerProductLayer.
     """
 
     category = "dense"
     counted = True
+    ignored = frozenset({"engine", "output_contains_predictions"})
 
     num_output: int
     axis: int = 1
@@ -42,6 +45,7 @@ class InnerProduct(Layer):
     weight_filler: Filler = Filler()
     bias_filler: Filler = Filler()
     normalize: bool = False
+    min_top_axes: int = 0
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
@@ -50,11 +54,15 @@ class InnerProduct(Layer):
             raise NetError("num_output must be positive", at=p.at("num_output"), got=p.num_output)
         first = axis(p, "axis", len(bottoms[0]))
         fillers = Filler.read(p.weight_filler), Filler.read(p.bias_filler)
-        return cls(p.num_output, first, p.bias_term, p.transpose, *fillers, p.normalize)
+        return cls(p.num_output, first, p.bias_term, p.transpose, *fillers, p.normalize, p.min_top_axes)
 
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(self.axis + 1, bottoms)
-        return ((*bottoms[0][: self.axis], self.num_output),)
+        return ((*bottoms[0][: self.axis], self.num_output, *self.ones()),)
+
+    def ones(self) -> Shape:
+        """The axes behind num_output."""
+        return (1,) * (self.min_top_axes - self.axis - 1)
 
     def blobs(self, bottoms: Shapes) -> dict[str, BlobSpec]:
         inputs = prod(bottoms[0][self.axis :])
@@ -78,7 +86,8 @@ class InnerProduct(Layer):
 
         weight = unit_rows(m, m.weight, self.num_output) if self.normalize else m.weight
         weight = weight.t() if self.transpose else weight
-        return F.linear(bottoms[0].flatten(self.axis), weight, m.bias if self.bias_term else None)
+        y = F.linear(bottoms[0].flatten(self.axis), weight, m.bias if self.bias_term else None)
+        return y.reshape(*y.shape, *self.ones()) if self.ones() else y
 
 
 def unit_rows(m: Any, weight: Tensor, count: int) -> Tensor:

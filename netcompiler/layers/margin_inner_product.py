@@ -57,6 +57,8 @@ class MarginInnerProduct(Layer):
         p = msg.margin_inner_product_param
         if p.num_output < 1:
             raise NetError("num_output must be positive", at=p.at("num_output"), got=p.num_output)
+        if p.gamma < 0:
+            raise NetError("gamma is negative", at=p.at("gamma"), expected="0 or more", got=f"{p.gamma:g}")
         return cls(
             p.num_output,
             p.enum("type"),

@@ -56,6 +56,10 @@ class MultiBoxLoss(Layer):
     bottom[0]: N x 4 P (N x 4 P num_classes where share_location is false), codes      bottom[1]: N x P num_classes, scores
     bottom[2]: 1 x 2 x 4 P, priors and variances; bottom[3]: 1 x 1 x G x 8, ground truth: item (-1: no row), label,
     instance, x1, y1, x2, y2, difficult (left out unless use_difficult_gt)      top[0]: the loss, a scalar
+    RefineDet's second step: bottom[4]: N x 2 P, scores of the first; only priors whose second is objectness_score at least
+    are mined. bottom[5], if there is one: N x 4 P, its codes; the boxes that they make of the priors are matched, and what
+    codes of those boxes are wanted (HARD_EXAMPLE looks at those of the priors). Its first step has objectness_score too:
+    with num_classes 2 labels from 2 on count as 1.
     Matching, for each item: the pair of a prior and a truth that overlap most, then of those left, and so on; with
     match_type PER_PREDICTION then each prior left with the truth that it overlaps most, from overlap_threshold on.
     use_prior_for_matching false: the decoded boxes in place of the priors. ignore_cross_boundary_bbox: not those that
@@ -73,14 +77,14 @@ class MultiBoxLoss(Layer):
     Quirks: LOGISTIC's other targets are background_label_id; with mining_type NONE those of item i start at place i P. Of
     bottom[3] only the third axis and the first values count. A label of the background is an error, but in a box without
     area, which SSD stops at too: a batch of zeros is one without truth.
-    Source: SSD, src/caffe/layers/multibox_loss_layer.cpp, src/caffe/util/bbox_util.cpp.
+    Source: SSD, src/caffe/layers/multibox_loss_layer.cpp, src/caffe/util/bbox_util.cpp; the same of sfzhang15/RefineDet.
     """
 
     category = "loss"
-    n_bottom = (4, 4)
+    n_bottom = (4, 6)
     is_loss = True
     anonymous_tops = True
-    no_gradient = (2, 3)
+    no_gradient = (2, 3, 4, 5)
 
     num_classes: int
     loc_loss_type: str = "SMOOTH_L1"
@@ -105,11 +109,13 @@ class MultiBoxLoss(Layer):
     sample_size: int = 64
     use_prior_for_nms: bool = False
     normalization: str | float = "VALID"
+    objectness_score: float = 0.01
+    two_kinds: bool = False  # any label from 2 on is 1
     parts: tuple[bool, ...] = field(default=(True, True), repr=False)
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
-        p = msg.multibox_loss_param
+        p = msg.multiboxloss_param if msg.has("multiboxloss_param") else msg.multibox_loss_param  # MyCaffe's name
         p.has("ignore_difficult_gt")  # NVCaffe's: looked at, and without effect
         q = msg.loss_param
         q.has("ignore_label")  # the same
@@ -139,9 +145,15 @@ class MultiBoxLoss(Layer):
             p.sample_size,
             p.use_prior_for_nms,
             normalization(q),
+            p.objectness_score,
+            p.has("objectness_score") and p.num_classes == 2,
             tuple(msg.propagate_down)[:2] or (True, True),
         )
         found.check(p)
+        if len(bottoms) > 4 and found.nms_threshold:
+            raise NetError("nms_param does not go with a first step", at=p.at("nms_param"), expected="four bottoms")
+        if len(bottoms) > 5 and not found.share_location:
+            raise NetError("boxes of a first step need share_location", at=p.at("share_location"))
         return found
 
     def check(self, p: Msg) -> None:
@@ -172,6 +184,10 @@ class MultiBoxLoss(Layer):
         truth = bottoms[3]
         if prod(truth) < truth[2] * FIELDS:
             raise NetError("bottom 3 holds no ground truth", expected="1 x 1 x G x 8", got=dims(truth))
+        for i, (bottom, each) in enumerate(zip(bottoms[4:], (2, 4), strict=False), 4):
+            if prod(bottom) != bottoms[0][0] * priors * each:
+                expected = f"{bottoms[0][0]} x {priors * each}"
+                raise NetError(f"bottom {i} has the wrong shape", expected=expected, got=dims(bottom))
         return ((),)
 
     def brief(self) -> str:
@@ -189,14 +205,17 @@ class MultiBoxLoss(Layer):
         rows = bottoms[3].detach().reshape(-1)[: bottoms[3].shape[2] * FIELDS]
         truths = self.truths(rows.to("cpu", exact).reshape(-1, FIELDS), n)
         plain_codes, plain_scores = (t.detach().cpu() for t in (codes, scores))
+        first = [b.detach().to("cpu", exact).reshape(n, count, -1) for b in bottoms[4:]]
+        refined = [self.decoded(prior, variance, first[1][i]) if len(first) > 1 else prior for i in range(n)]
 
         matched: list[tuple[int, int, Whole, Whole]] = []  # item, slot, priors, their truths
         negative: list[tuple[int, Whole]] = []  # item, priors
         for i, truth in truths.items():
-            matches = self.matches(truth, prior, variance, plain_codes[i])
+            matches = self.matches(truth, refined[i], prior, variance, plain_codes[i])
             if self.mining_type != "NONE":
                 found = matches[0]
-                worst = self.mined(found, truth, prior, variance, plain_codes[i], plain_scores[i])
+                sure = first[0][i, :, 1] >= self.objectness_score if first else None
+                worst = self.mined(found, truth, prior, variance, plain_codes[i], plain_scores[i], sure)
                 if self.mining_type == "HARD_EXAMPLE":
                     found.index[(found.index >= 0) & ~worst] = FREE
                 negative.append((i, np.flatnonzero(worst & (found.index == FREE))))
@@ -216,7 +235,8 @@ class MultiBoxLoss(Layer):
         total = codes.new_zeros(())
         if self.parts[0]:
             chosen = codes[item.to(device), place.to(device), slot.to(device)]
-            off = self.offsets(chosen, prior[place], variance[place], boxes)
+            starts = torch.stack(refined)[item, place] if n else prior[place]
+            off = self.offsets(chosen, starts, variance[place], boxes)
             total = total + self.loc_weight * self.distance(off).sum()
         if self.parts[1]:
             if self.mining_type == "NONE":
@@ -229,7 +249,7 @@ class MultiBoxLoss(Layer):
                 total = total + self.loss_of(scores[item.to(device), place.to(device)], label.to(device)).sum()
         count_matched = torch.tensor(len(boxes), device=device)
         loss = total / normalizer(self.normalization, n, count, count_matched)
-        for b in bottoms[2:]:
+        for b in bottoms[2:4]:
             loss = refuse_gradient(loss, b, "MultiBoxLoss passes no gradient to its priors and labels")
         return loss
 
@@ -241,6 +261,7 @@ class MultiBoxLoss(Layer):
         keep &= ~blank(rows, self.background_label_id)
         rows = rows[keep]
         labels = rows[:, 1].long()
+        labels = labels.clamp(max=1) if self.two_kinds else labels
         for label in labels.tolist():
             if not 0 <= label < (1 << 31 if self.map_object_to_agnostic else self.num_classes):
                 expected = f"0 to {self.num_classes - 1}"
@@ -255,10 +276,15 @@ class MultiBoxLoss(Layer):
         """The classes that truths with these labels count as."""
         return np.full_like(labels, self.background_label_id + 1) if self.map_object_to_agnostic else labels
 
-    def matches(self, truth: Truth, prior: Tensor, variance: Tensor, codes: Tensor) -> dict[int, Matches]:
-        """The matches of one item for each class with boxes of its own; for 0 alone where they share."""
+    def matches(
+        self, truth: Truth, refined: Tensor, prior: Tensor, variance: Tensor, codes: Tensor
+    ) -> dict[int, Matches]:
+        """The matches of one item for each class with boxes of its own; for 0 alone where they share.
+
+        refined: what a first step made of the priors.
+        """
         if self.share_location:
-            boxes = prior if self.use_prior_for_matching else self.decoded(prior, variance, codes[:, 0])
+            boxes = refined if self.use_prior_for_matching else self.decoded(prior, variance, codes[:, 0])
             return {0: self.match(truth.boxes, boxes)}
         slots = [c for c in range(self.num_classes) if c != self.background_label_id]
         if self.use_prior_for_matching:
@@ -303,9 +329,19 @@ class MultiBoxLoss(Layer):
         return Matches(index, largest)
 
     def mined(
-        self, found: Matches, truth: Truth, prior: Tensor, variance: Tensor, codes: Tensor, scores: Tensor
+        self,
+        found: Matches,
+        truth: Truth,
+        prior: Tensor,
+        variance: Tensor,
+        codes: Tensor,
+        scores: Tensor,
+        sure: Tensor | None,
     ) -> Flags:
-        """Which priors of an item are picked for their loss: of the free ones, or with HARD_EXAMPLE of all."""
+        """Which priors of an item are picked for their loss: of the free ones, or with HARD_EXAMPLE of all.
+
+        sure: those that a first step leaves.
+        """
         import torch
 
         held = found.index >= 0
@@ -322,6 +358,7 @@ class MultiBoxLoss(Layer):
         else:
             eligible = (found.index == FREE) & (found.overlap < self.neg_overlap)
             most = int(np.float32(held.sum()) * np.float32(self.neg_pos_ratio))
+        eligible = eligible if sure is None else eligible & sure.numpy()
         places = torch.from_numpy(np.flatnonzero(eligible))
         places = places[by_score(loss[places])]
         if self.nms_threshold > 0:

@@ -1,4 +1,4 @@
-"""Normalize."""
+"""Normalize, and Normalization2, which MyCaffe calls it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_AXES = 4
 EPS = 1e-6  # happynear's
+LEAST = 1e-10  # SSD's
 
 
 @layer("Normalize")
@@ -30,7 +31,7 @@ class Normalize(Layer):
     bottom[0]: N x C x H x W (2 axes or more)      top[0]: the same
     blobs: weight: C, or with channel_shared, which is the default, a scalar; starts as 1 where there is no scale_filler.
     Quirk: dx is weight times the gradient of the division alone, as if weight came before it; with a weight for each
-    channel that is not the true one.
+    channel that is not the true one. fix_scale (ParseNet): weight takes no gradient.
 
     happynear's, told by normalize_param, a second top, or the dialect: y = x / norm, for normalize_type L2 the norm
     sqrt(sum of x^2 + 1e-6) over the channels of a pixel, for L1 sum of |x| + 1e-6. No blob.
@@ -51,6 +52,7 @@ class Normalize(Layer):
     normalize_type: str = "L2"
     norm: bool = False
     bp_norm: bool = field(default=False, repr=False)
+    fix_scale: bool = False
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
@@ -70,7 +72,8 @@ class Normalize(Layer):
             raise NetError(what, at=msg.at("top", 1), expected=1, got=len(msg.top))
         p = msg.norm_param
         filler = Filler.read(p.scale_filler) if p.has("scale_filler") else Filler(value=1.0)
-        return cls(p.across_spatial, p.channel_shared, p.eps, filler=filler)
+        fixed = p.has("fix_scale") and p.fix_scale
+        return cls(p.across_spatial, p.channel_shared, p.eps, filler=filler, fix_scale=fixed)
 
     def tops(self, bottoms: Shapes) -> Shapes:
         shape = bottoms[0]
@@ -107,7 +110,8 @@ class Normalize(Layer):
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = bottoms[0]
         if self.scale:
-            weight = m.weight if self.channel_shared else m.weight.reshape(-1, *(1,) * (x.dim() - 2))
+            weight = m.weight.detach() if self.fix_scale else m.weight
+            weight = weight if self.channel_shared else weight.reshape(-1, *(1,) * (x.dim() - 2))
             bent = x.requires_grad and not self.channel_shared
             if bent:  # x - x is 0, and brings the gradient
                 x = x.detach() + (x - x.detach()) * weight.detach()
@@ -121,3 +125,22 @@ class Normalize(Layer):
         else:
             norm = (x.square().sum(1, keepdim=True) + EPS).sqrt()
         return (x / norm, norm if self.bp_norm else norm.detach()) if self.norm else x / norm
+
+
+@layer("Normalization2")
+@dataclass(frozen=True, slots=True)
+class Normalization2(Normalize):
+    """SSD's Normalize under MyCaffe's name.
+
+    bottom[0], top[0], blobs, MACs: see Normalize
+    Source: MyCaffe, Normalization2Layer.
+    """
+
+    n_top = (1, 1)
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        p = msg.normalization2_param
+        filler = Filler.read(p.scale_filler) if p.has("scale_filler") else Filler(value=1.0)
+        across, shared = (getattr(p, n) if p.has(n) else True for n in ("across_spatial", "channel_shared"))
+        return cls(across, shared, p.eps if p.has("eps") else LEAST, filler=filler)

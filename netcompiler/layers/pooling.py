@@ -30,8 +30,9 @@ class Pooling(Layer):
     is the true one.
     Quirk: without padding and with stride > kernel a window can lie wholly outside the image. Its top is Caffe's, -FLT_MAX
     with place -1 for MAX and 0 / 0 or -0 for AVE; Caffe's CPU then writes its gradient out of bounds, here there is none.
-    Fork fields: torch_pooling (NVCaffe) and ceil_mode false (OpenVINO, Cascade R-CNN) are round_mode FLOOR;
-    avg_include_pad (Intel Caffe); dilation (greentea), of MAX: kernel counts d (kernel - 1) + 1, of which every d-th is read.
+    Fork fields: torch_pooling (NVCaffe) and ceil_mode false (OpenVINO, Cascade R-CNN) are round_mode FLOOR; bin_size 1
+    (ParseNet) is global_pooling; avg_include_pad (Intel Caffe); dilation (greentea), of MAX: kernel counts d (kernel - 1) + 1,
+    of which every d-th is read.
     Source: Caffe, src/caffe/layers/pooling_layer.cpp, pooling_layer.cu.
     """
 
@@ -52,11 +53,14 @@ class Pooling(Layer):
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         p = msg.pooling_param
-        pool, whole = p.enum("pool"), p.global_pooling
+        pool, whole = p.enum("pool"), p.global_pooling or p.bin_size == 1
+        if p.bin_size > 1:
+            what = "several bins an axis are not supported here"
+            raise NetError(what, at=p.at("bin_size"), expected="bin_size: 1, the whole image", got=p.bin_size)
         if whole:
             for name in ("kernel_size", "kernel_h", "kernel_w"):
                 if p.has(name):
-                    what = f"{name} has no meaning with global_pooling"
+                    what = f"{name} has no meaning with {'global_pooling' if p.global_pooling else 'bin_size'}"
                     raise NetError(what, at=p.at(name), hint="remove it: the window is the whole image")
         if len(msg.top) > 1 and pool != "MAX":
             raise NetError("only MAX pooling has a second top", at=msg.at("top", 1), expected=1, got=len(msg.top))

@@ -1,4 +1,4 @@
-"""Reverse, Flip and Transpose."""
+"""Reverse, Flip, Mirror and Transpose."""
 
 from __future__ import annotations
 
@@ -81,6 +81,20 @@ class Flip(Layer):
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         axes = [k for k, on in ((2, self.flip_height), (3, self.flip_width)) if on]
         return bottoms[0].flip(axes)
+
+
+@layer("Mirror")
+@dataclass(frozen=True, slots=True)
+class Mirror(Flip):
+    """Mirror images left to right.
+
+    bottom[0]: N x C x H x W      top[0]: the same
+    Source: leonzfa/iResNet, src/caffe/layers/mirror_layer.cu.
+    """
+
+    @classmethod
+    def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        return cls()
 
 
 @layer("Transpose")

@@ -29,6 +29,7 @@ class ROIPooling(Layer):
     spatial_scale are rounded, halves away from 0; the region is n = max(b - a + 1, 1) pixels long. Bin i has the pixels
     from a + floor(i n / pooled) up to before a + ceil((i + 1) n / pooled), of those inside the image; a bin with none is 0.
     Of equal values the first takes the gradient. The regions have none.
+    Quirk: a pixel beyond b, which a bin has by rounding or where b comes before a, takes no gradient.
     i n / pooled is computed as i times the rounded n / pooled, so that a bin may get one pixel more; Intel Caffe divides
     whole numbers. jolibrain: spatial_scale -1, the default there, is for regions in 0 .. 1, times W and H.
     ringpad (panoramic-object-detection): the image goes round, its last column lies beside its first.
@@ -66,20 +67,26 @@ class ROIPooling(Layer):
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x = bottoms[0]
         image, boxes = rows_of(bottoms[1], x)
-        rows, columns = (self.bins(boxes, axis, x.shape[3 - axis]) for axis in (1, 0))
-        top = largest(x, image, rows, columns, self.ringpad)
+        sides = ((1, x.shape[2]), (0, x.shape[3]))
+        rows, columns = (self.bins(boxes, *side) for side in sides)
+        last_row, last_column = (self.span(boxes, *side)[1] for side in sides)
+        top = largest(x, image, rows, columns, None if self.ringpad else (last_row, last_column))
         return refuse_gradient(top, bottoms[1], "ROIPooling has no gradient for its regions")
+
+    def span(self, boxes: Tensor, axis: int, size: int) -> tuple[Tensor, Tensor]:
+        """The first and the last pixel of the regions along x (axis 0) or y (1)."""
+        first, last = boxes[:, axis], boxes[:, axis + 2]
+        pad = (last - first + 1) * self.pad_ratio
+        scale = size if self.spatial_scale == RELATIVE else self.spatial_scale
+        return away_from_zero((first - pad) * scale), away_from_zero((last + pad) * scale)
 
     def bins(self, boxes: Tensor, axis: int, size: int) -> tuple[Tensor, Tensor]:
         """Where the bins along x (axis 0) or y (1) start and end (excluded), each R x pooled."""
         import torch
 
         count = self.pooled[1 - axis]
-        first, last = boxes[:, axis], boxes[:, axis + 2]
-        pad = (last - first + 1) * self.pad_ratio
-        scale = size if self.spatial_scale == RELATIVE else self.spatial_scale
-        start = away_from_zero((first - pad) * scale)
-        length = (away_from_zero((last + pad) * scale) - start + 1).clamp(min=1)
+        start, last = self.span(boxes, axis, size)
+        length = (last - start + 1).clamp(min=1)
         steps = torch.arange(count + 1, dtype=boxes.dtype, device=boxes.device)
         if self.whole_bins:
             edges, whole = length.long()[:, None] * steps.long(), count
@@ -143,11 +150,16 @@ Pair = tuple["Tensor", "Tensor | None"]  # values, and the places they are of, w
 
 
 def largest(
-    x: Tensor, image: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], ring: bool = False
+    x: Tensor,
+    image: Tensor,
+    rows: tuple[Tensor, Tensor],
+    columns: tuple[Tensor, Tensor],
+    last: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """The largest value of each channel in windows of x, R x C x P x Q; 0 in empty ones. The first takes the gradient.
 
-    image: R.  rows: start and end (excluded), each R x P; columns: each R x Q, up to 2 W with `ring`.
+    image: R.  rows: start and end (excluded), each R x P; columns: each R x Q.
+    last: the last row and column that take a gradient, each R; None: the image goes round, and columns go up to 2 W.
     The maxima over all windows of 2^i x 2^j pixels are made level by level, each from the one before; any window is the
     union of four of those (or fewer) that overlap.
     """
@@ -164,8 +176,8 @@ def largest(
     needs = x.requires_grad and torch.is_grad_enabled()
     with torch.no_grad():
         whole = x.detach().permute(0, 2, 3, 1)
-        wide = w * (1 + ring)
-        whole = torch.cat((whole, whole), 2) if ring else whole.contiguous()
+        wide = w * 2 if last is None else w
+        whole = torch.cat((whole, whole), 2) if last is None else whole.contiguous()
         place = torch.arange(h * wide, device=x.device).reshape(1, h, wide, 1).expand(whole.shape) if needs else None
         values, found = _pooled(whole, place, images, (top, bottom, left, right), level, filled)
         if found is None:
@@ -175,6 +187,9 @@ def largest(
         channel = torch.arange(c, device=x.device)
         index = ((images[:, None] * c + channel) * (h * w) + found).where(filled[:, None], 0)
     best = x.reshape(-1).index_select(0, index.reshape(-1)).reshape(-1, c) * filled[:, None]
+    if last is not None:
+        ends = [end[:, None, None].expand(grid).reshape(-1, 1) for end in last]
+        best = best.where((found // w <= ends[0]) & (found % w <= ends[1]), best.detach())
     return best.reshape(*grid, c).permute(0, 3, 1, 2).contiguous()
 
 

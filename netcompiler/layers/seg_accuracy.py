@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import NetError
 from ..graph import Shape, Shapes, dims
 from ..text import Msg
-from .base import Layer, exactly, layer, traced, whole_numbers
+from .base import Layer, at_least, exactly, layer, traced, whole_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,6 +101,7 @@ class EltwiseAccuracy(Layer):
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
+        at_least(2, bottoms)
         p = msg.eltwise_accuracy_param
         if not 1 <= p.top_k <= bottoms[0][1]:
             expected = f"1 to {bottoms[0][1]}, the classes"

@@ -47,7 +47,7 @@ class Slice(Layer):
             if point <= last:
                 expected, at = f"more than {last}", p.at("slice_point", i)
                 raise NetError("slice_point must grow from one to the next", at=at, expected=expected, got=point)
-        return cls(count, axis_or(p, "slice_dim", len(bottoms[0])), points)
+        return cls(count, axis_or(p, "slice_dim", len(bottoms[0]), msg.dialect), points)
 
     def tops(self, bottoms: Shapes) -> Shapes:
         at_least(self.axis + 1, bottoms)

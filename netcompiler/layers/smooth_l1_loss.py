@@ -15,9 +15,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Distance(Layer):
+    """What the two losses share. per_item: whether the part of each item is a top as well."""
+
+    category = "loss"
+    n_top = (1, 2)
+    anonymous_tops = True
+
+    per_item: bool = False
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        alike(bottoms)
+        n, _, *image = (*bottoms[0], 1, 1, 1)[: max(4, len(bottoms[0]))]
+        return ((), (n, 1, *image))[: 1 + self.per_item]
+
+    def difference(self, x: Tensor, t: Tensor) -> Tensor:
+        """x - t, in float32 at least."""
+        import torch
+
+        return x.to(torch.promote_types(x.dtype, torch.float32)) - t.reshape(x.shape)
+
+
 @layer("SmoothL1Loss")
 @dataclass(frozen=True, slots=True)
-class SmoothL1Loss(Layer):
+class SmoothL1Loss(Distance):
     """loss = 1/N sum of outside f(inside (x - t)), with f(d) = (sigma d)^2 / 2 where |d| < 1 / sigma^2, else
     |d| - 1 / (2 sigma^2).
 
@@ -31,14 +53,10 @@ class SmoothL1Loss(Layer):
     Source: caffe-fast-rcnn and weiliu89/caffe, src/caffe/layers/smooth_L1_loss_layer.cpp, .cu.
     """
 
-    category = "loss"
     n_bottom = (2, 4)
-    n_top = (1, 2)
-    anonymous_tops = True
     no_gradient = (2, 3)
 
     sigma: float = 1
-    per_item: bool = False
     starts: bool = False
 
     @classmethod
@@ -46,20 +64,13 @@ class SmoothL1Loss(Layer):
         not_in_place(msg)
         alone = len(bottoms) == 2 and not msg.has("smooth_l1_loss_param")
         starts = msg.dialect in ("ssd", "jolibrain", "yolo", "nvcaffe") or (alone and msg.dialect == "bvlc")
-        return cls(float(msg.smooth_l1_loss_param.sigma), len(msg.top) > 1, starts)
+        return cls(len(msg.top) > 1, float(msg.smooth_l1_loss_param.sigma), starts)
 
     def loss_weight(self) -> float:
         return float(self.starts)
 
-    def tops(self, bottoms: Shapes) -> Shapes:
-        alike(bottoms)
-        return ((), per_item(bottoms[0])) if self.per_item else ((),)
-
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        import torch
-
-        x, t = bottoms[:2]
-        difference = x.to(torch.promote_types(x.dtype, torch.float32)) - t.reshape(x.shape)
+        x, difference = bottoms[0], self.difference(*bottoms[:2])
         if len(bottoms) == 3:
             difference = weighted(difference, bottoms[2])
         elif len(bottoms) == 4:
@@ -75,7 +86,7 @@ class SmoothL1Loss(Layer):
 
 @layer("SmoothL1LossOHEM")
 @dataclass(frozen=True, slots=True)
-class SmoothL1LossOHEM(Layer):
+class SmoothL1LossOHEM(Distance):
     """loss = 1/n sum of f(w (x - t)), with f(d) = d^2 / 2 where |d| < 1, else |d| - 1/2; and each item's part of it.
 
     bottom[0]: x, N x C x H x W      bottom[1]: t, the same count behind N      bottom[2], if named: w, the same
@@ -85,29 +96,18 @@ class SmoothL1LossOHEM(Layer):
     Source: intel/caffe and caffe-rfcn, src/caffe/layers/smooth_L1_loss_ohem_layer.cpp, .cu.
     """
 
-    category = "loss"
     n_bottom = (2, 3)
-    n_top = (1, 2)
-    anonymous_tops = True
     no_gradient = (2,)
 
     normalization: str | float = "VALID"
-    per_item: bool = False
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
         not_in_place(msg)
-        return cls(normalization(msg.loss_param), len(msg.top) > 1)
-
-    def tops(self, bottoms: Shapes) -> Shapes:
-        alike(bottoms)
-        return ((), per_item(bottoms[0])) if self.per_item else ((),)
+        return cls(len(msg.top) > 1, normalization(msg.loss_param))
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        import torch
-
-        x, t = bottoms[:2]
-        difference = x.to(torch.promote_types(x.dtype, torch.float32)) - t.reshape(x.shape)
+        x, difference = bottoms[0], self.difference(*bottoms[:2])
         if len(bottoms) == 3:
             difference = weighted(difference, bottoms[2])
         errors = smooth_l1(difference, 1)
@@ -128,12 +128,6 @@ def alike(bottoms: Shapes) -> None:
                 expected=f"{dims(first)}, as bottom 0",
                 got=f"{dims(shape)} at bottom {i}",
             )
-
-
-def per_item(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the losses of the items: one channel."""
-    four = (*shape, 1, 1, 1)[:4]
-    return (four[0], 1, *four[2:])
 
 
 def weighted(difference: Tensor, weights: Tensor) -> Tensor:

@@ -27,9 +27,51 @@ if TYPE_CHECKING:
 LOG_FLT_MIN = -87.33654475055310898657  # log of the smallest normal float32: Caffe takes no smaller probability's log
 
 
+@dataclass(frozen=True, slots=True)
+class SoftmaxLoss(Layer):
+    """What losses of labels under the softmax of scores share. softmax: whether the second top is named, which is that."""
+
+    category = "loss"
+    n_bottom = (2, 2)
+    is_loss = True
+    anonymous_tops = True
+    no_gradient = (1,)
+
+    axis: int = 1
+    normalization: str | float = "VALID"
+    ignore_label: int | None = None
+    softmax: bool = False
+
+    @staticmethod
+    def common(msg: Msg, bottoms: Shapes) -> tuple[int, str | float, int | None, bool]:
+        """The settings that they share."""
+        p = msg.loss_param
+        ignored = p.ignore_label if p.has("ignore_label") else None
+        return axis(msg.softmax_param, "axis", len(bottoms[0])), normalization(p), ignored, len(msg.top) > 1
+
+    def tops(self, bottoms: Shapes) -> Shapes:
+        at_least(self.axis + 1, bottoms)
+        one_label_each(bottoms, self.axis)
+        return ((), bottoms[0])[: 1 + self.softmax]
+
+    def found(self, scores: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The tops that they share; and the log of the softmax at each label, 0 where that is ignored."""
+        logs, chosen, kept = chosen_logs(scores, labels, self.axis, self.ignore_label)
+        outer, inner = prod(scores.shape[: self.axis]), prod(scores.shape[self.axis + 1 :])
+        loss = -self.total(chosen, kept, scores, labels) / normalizer(self.normalization, outer, inner, kept)
+        tops = [refuse_gradient(loss, labels, f"{self.kind} passes no gradient to its labels")]
+        if self.softmax:
+            tops.append(logs.detach().exp().to(scores.dtype))
+        return tops, chosen
+
+    def total(self, chosen: Tensor, kept: Tensor | None, scores: Tensor, labels: Tensor) -> Tensor:
+        """The sum of the logs, as the layer weighs them."""
+        return chosen.sum()
+
+
 @layer("SoftmaxWithLoss")
 @dataclass(frozen=True, slots=True)
-class SoftmaxWithLoss(Layer):
+class SoftmaxWithLoss(SoftmaxLoss):
     """loss = -1/n sum over positions of log(max(p, FLT_MIN)), p being the labelled class's softmax along `axis`.
 
     bottom[0]: scores N x C x H x W      bottom[1]: labels, N first, N H W of them in any shape, 0 to C - 1
@@ -39,53 +81,43 @@ class SoftmaxWithLoss(Layer):
     dx = (softmax - [c = label]) / n, also where the loss no longer grows at FLT_MIN.
     weight_by_label_freqs (SegNet): each position counts as often as class_weighting says for its label, n does not change;
     without class_weighting 1 / the number of labels of that class in the batch, as SegNet's first version has it.
+    softmaxloss_param (DeepLab's first version): ignore_label, and normalization VALID; weight_source is refused.
     Quirk: Caffe 1.0 cannot set up the second top, its predecessors can.
     Source: Caffe, src/caffe/layers/softmax_loss_layer.cpp; the same of alexgkendall/caffe-segnet.
     """
 
-    category = "loss"
-    n_bottom = (2, 2)
     n_top = (1, 2)
-    is_loss = True
-    anonymous_tops = True
-    no_gradient = (1,)
 
-    axis: int = 1
-    normalization: str | float = "VALID"
-    ignore_label: int | None = None
-    softmax: bool = False
     weighted: bool = False
     class_weighting: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
-        p = msg.loss_param
-        ignored = p.ignore_label if p.has("ignore_label") else None
-        along = axis(msg.softmax_param, "axis", len(bottoms[0]))
-        weights = tuple(p.class_weighting)  # without effect where weight_by_label_freqs is false
-        if p.weight_by_label_freqs and weights and len(weights) != bottoms[0][along]:
-            at, expected = p.at("class_weighting"), f"{bottoms[0][along]}, one for each class"
+        shared, p = cls.common(msg, bottoms), msg.loss_param
+        if msg.has("softmaxloss_param"):
+            shared = (shared[0], "VALID", _deeplabs(msg), shared[3])
+        weights, classes = tuple(p.class_weighting), bottoms[0][shared[0]]
+        weighted = p.weight_by_label_freqs  # without it the weights have no effect
+        if weighted and weights and len(weights) != classes:
+            at, expected = p.at("class_weighting"), f"{classes}, one for each class"
             raise NetError("the wrong number of class_weighting", at=at, expected=expected, got=len(weights))
-        weighted = p.weight_by_label_freqs
-        return cls(along, normalization(p), ignored, len(msg.top) > 1, weighted, weights if weighted else ())
+        return cls(*shared, weighted, weights if weighted else ())
 
     def tops(self, bottoms: Shapes) -> Shapes:
-        at_least(self.axis + 1, bottoms)
-        one_label_each(bottoms, self.axis)
+        tops = SoftmaxLoss.tops(self, bottoms)
         if bottoms[0][:1] != bottoms[1][:1]:
             expected, got = bottoms[0][0], f"{bottoms[1][0]} labels first" if bottoms[1] else "a scalar"
             raise NetError("the bottoms must have the same first axis", expected=expected, got=got)
-        return ((), bottoms[0]) if self.softmax else ((),)
+        return tops
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        scores, along = bottoms[0], self.axis
-        logs, chosen, kept = chosen_logs(scores, bottoms[1], along, self.ignore_label)
-        if self.weighted:
-            chosen = chosen * self.weights(scores, bottoms[1], kept).reshape(chosen.shape)
-        outer, inner = prod(scores.shape[:along]), prod(scores.shape[along + 1 :])
-        loss = -chosen.sum() / normalizer(self.normalization, outer, inner, kept)
-        loss = refuse_gradient(loss, bottoms[1], "SoftmaxWithLoss passes no gradient to its labels")
-        return (loss, logs.detach().exp().to(scores.dtype)) if self.softmax else loss
+        tops, _ = self.found(*bottoms)
+        return tuple(tops) if self.softmax else tops[0]
+
+    def total(self, chosen: Tensor, kept: Tensor | None, scores: Tensor, labels: Tensor) -> Tensor:
+        return (
+            (chosen * self.weights(scores, labels, kept).reshape(chosen.shape)).sum() if self.weighted else chosen.sum()
+        )
 
     def weights(self, scores: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
         """How often each position counts."""
@@ -101,6 +133,20 @@ class SoftmaxWithLoss(Layer):
             0, truth.reshape(-1), ones.reshape(-1)
         )
         return 1 / counts.clamp(min=1)[truth]
+
+
+def _deeplabs(msg: Msg) -> int | None:
+    """The label that a softmaxloss_param says to ignore. Raises: NetError for what else it may say."""
+    p = msg.softmaxloss_param
+    if msg.has("loss_param"):
+        what = "loss_param and softmaxloss_param are both given"
+        raise NetError(what, at=msg.at("softmaxloss_param"), hint="keep one of the two")
+    if p.has("weight_source"):
+        hint = "loss_param { weight_by_label_freqs: true class_weighting: ... } has the weights of classes in the net"
+        raise NetError("weights from a file are not supported here", at=p.at("weight_source"), hint=hint)
+    if len(p.ignore_label) > 1:
+        raise NetError("one label can be ignored here", at=p.at("ignore_label", 1), got=len(p.ignore_label))
+    return p.ignore_label[0] if p.ignore_label else None
 
 
 def chosen_logs(

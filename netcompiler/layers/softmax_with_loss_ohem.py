@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any, Self
 
 from ..graph import Shapes
 from ..text import Msg
-from .base import Layer, at_least, axis, layer, normalization, normalizer, one_label_each, refuse_gradient
-from .softmax_with_loss import chosen_logs
+from .base import layer
+from .softmax_with_loss import SoftmaxLoss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @layer("SoftmaxWithLossOHEM")
 @dataclass(frozen=True, slots=True)
-class SoftmaxWithLossOHEM(Layer):
+class SoftmaxWithLossOHEM(SoftmaxLoss):
     """SoftmaxWithLoss that also tells the loss of each position, for the choice of hard examples.
 
     bottom[0]: scores N x C x H x W      bottom[1]: labels, N H W of them in any shape, 0 to C - 1
@@ -31,49 +30,31 @@ class SoftmaxWithLossOHEM(Layer):
     Source: intel/caffe, src/caffe/layers/softmax_loss_ohem_layer.cpp; caffe-rfcn, softmax_loss_ohem_layer.cu.
     """
 
-    category = "loss"
-    n_bottom = (2, 2)
     n_top = (1, 3)
-    is_loss = True
-    anonymous_tops = True
-    no_gradient = (1,)
 
-    axis: int = 1
-    normalization: str | float = "VALID"
-    ignore_label: int | None = None
-    softmax: bool = False
     per_item: bool = False
     firsts: bool = False
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
-        p = msg.loss_param
-        ignored = p.ignore_label if p.has("ignore_label") else None
-        along = axis(msg.softmax_param, "axis", len(bottoms[0]))
-        firsts = msg.dialect == "intel" and ignored is not None
-        return cls(along, normalization(p), ignored, len(msg.top) > 1, len(msg.top) > 2, firsts)
+        shared = cls.common(msg, bottoms)
+        return cls(*shared, len(msg.top) > 2, msg.dialect == "intel" and shared[2] is not None)
 
     def tops(self, bottoms: Shapes) -> Shapes:
-        at_least(self.axis + 1, bottoms)
-        one_label_each(bottoms, self.axis)
-        return ((), *((bottoms[0],) * self.softmax), *((bottoms[1],) * self.per_item))
+        return (*SoftmaxLoss.tops(self, bottoms), *((bottoms[1],) * self.per_item))
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        import torch
-
-        scores, along = bottoms[0], self.axis
-        logs, chosen, kept = chosen_logs(scores, bottoms[1], along, self.ignore_label)
-        outer, inner = prod(scores.shape[:along]), prod(scores.shape[along + 1 :])
-        total = chosen.sum()
-        if self.firsts and kept is not None:
-            parts = chosen.detach().flatten()
-            summed = parts * (torch.arange(len(parts), device=parts.device) < kept.sum())
-            total = total + (summed.sum() - total.detach())
-        loss = -total / normalizer(self.normalization, outer, inner, kept)
-        loss = refuse_gradient(loss, bottoms[1], "SoftmaxWithLossOHEM passes no gradient to its labels")
-        tops = [loss]
-        if self.softmax:
-            tops.append(logs.detach().exp().to(scores.dtype))
+        tops, chosen = self.found(*bottoms)
         if self.per_item:
             tops.append(-chosen.detach().reshape(bottoms[1].shape))
-        return tuple(tops) if len(tops) > 1 else loss
+        return tuple(tops) if len(tops) > 1 else tops[0]
+
+    def total(self, chosen: Tensor, kept: Tensor | None, scores: Tensor, labels: Tensor) -> Tensor:
+        import torch
+
+        total = chosen.sum()
+        if not self.firsts or kept is None:
+            return total
+        parts = chosen.detach().flatten()
+        summed = parts * (torch.arange(len(parts), device=parts.device) < kept.sum())
+        return total + (summed.sum() - total.detach())

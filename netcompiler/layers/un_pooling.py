@@ -22,13 +22,15 @@ class UnPooling(Layer):
 
     bottom[0]: N x C x H x W      bottom[1], if there is one: for MAX and AVE the places that MAX pooling's second top told,
     N x C x H x W; for REP the size      top[0]: N x C x H' x W', 0 where nothing goes
-    H' and W' are unpool_size, or unpool_h and unpool_w.
+    H' and W' are unpool_size, or unpool_h and unpool_w; for MyCaffe, which tells none, H' = max((H - 1) stride_h + kernel_h,
+    H stride_h + 1).
     MAX: to the place of the mask, row W' + column; without one to the window's corner. Of two values for one place the later
     stays, and both take its gradient.
     AVE: to all of the window that lies within H' x W', divided by the size of that part; windows that overlap add up.
     TILE: the same, not divided. Quirk: its gradient is AVE's.
     REP (ParseNet): an image of one pixel is repeated to the size of bottom[1].
-    Source: HyeonwooNoh/caffe, src/caffe/layers/unpooling_layer.cpp; weiliu89/caffe (fcn), unpooling_layer.cpp.
+    Source: HyeonwooNoh/caffe, src/caffe/layers/unpooling_layer.cpp; weiliu89/caffe (fcn), unpooling_layer.cpp; MyCaffe,
+    UnPoolingLayer.
     """
 
     category = "pooling"
@@ -38,7 +40,7 @@ class UnPooling(Layer):
     unpool: str = "MAX"
     kernel: Shape = ()
     stride: Shape = (1, 1)
-    size: Shape = ()
+    size: Shape = ()  # none: MyCaffe's
 
     @classmethod
     def read(cls, msg: Msg, bottoms: Shapes) -> Self:
@@ -60,6 +62,8 @@ class UnPooling(Layer):
         if any(sides) and not all(sides):
             at = p.at("unpool_h" if sides[0] else "unpool_w")
             raise NetError("unpool_h and unpool_w go together", at=at, expected="both, or unpool_size")
+        if msg.dialect == "mycaffe" and not any(sides) and not p.has("unpool_size"):
+            return cls(unpool, kernel, stride)
         if all(sides) == p.has("unpool_size"):
             expected = "unpool_size, or unpool_h and unpool_w"
             what = "the size is told twice" if all(sides) else "the size is not told"
@@ -80,7 +84,12 @@ class UnPooling(Layer):
         if len(bottoms) > 1 and bottoms[1] != bottoms[0]:
             expected = f"{dims(bottoms[0])}, as bottom 0"
             raise NetError("the mask has the wrong shape", expected=expected, got=dims(bottoms[1]))
-        return ((n, c, *self.size),)
+        return ((n, c, *self.sizes((h, w))),)
+
+    def sizes(self, image: Shape) -> Shape:
+        """H' and W'."""
+        sides = zip(image, self.kernel, self.stride, strict=False)
+        return self.size or tuple(max((count - 1) * s + k, count * s + 1) for count, k, s in sides)
 
     def windows(self, bottoms: Shapes, tops: Shapes, bottom: int, top: int) -> Windows | None:
         if self.unpool == "REP":
@@ -90,7 +99,7 @@ class UnPooling(Layer):
         return tuple(Window.spread(k, s) for k, s in zip(self.kernel, self.stride, strict=True))
 
     def brief(self) -> str:
-        return self.unpool if self.unpool == "REP" else f"{self.unpool}, to {'x'.join(map(str, self.size))}"
+        return f"{self.unpool}, to {'x'.join(map(str, self.size))}" if self.size else self.unpool
 
     def forward(self, m: Any, *bottoms: Tensor) -> Tensor:
         x = bottoms[0]
@@ -111,11 +120,11 @@ class UnPooling(Layer):
         from .base import whole_numbers
 
         n, c, h, w = x.shape
-        height, width = self.size
+        height, width = self.sizes((h, w))
         if mask is None:
             corners = [
                 (torch.arange(count, device=x.device) * s).clamp(max=size - 1)
-                for count, s, size in zip((h, w), self.stride, self.size, strict=True)
+                for count, s, size in zip((h, w), self.stride, (height, width), strict=True)
             ]
             places = (corners[0][:, None] * width + corners[1]).reshape(1, 1, -1).expand(n, c, -1)
         else:
@@ -127,7 +136,7 @@ class UnPooling(Layer):
         import torch
 
         lengths = []
-        for count, k, s, size in zip(x.shape[2:], self.kernel, self.stride, self.size, strict=True):
+        for count, k, s, size in zip(x.shape[2:], self.kernel, self.stride, self.sizes(x.shape[2:]), strict=True):
             start = torch.arange(count, device=x.device) * s
             lengths.append(((start + k).clamp(max=size) - start).clamp(min=1).to(x.dtype))
         return lengths[0][:, None] * lengths[1]
@@ -137,7 +146,8 @@ class UnPooling(Layer):
         import torch.nn.functional as F
 
         n, c = x.shape[:2]
+        sizes = self.sizes(x.shape[2:])
         ones = x.new_ones((1, 1, *self.kernel))
         whole = F.conv_transpose2d(x.reshape(n * c, 1, *x.shape[2:]), ones, stride=self.stride)
-        short = [size - have for size, have in zip(self.size, whole.shape[2:], strict=True)]
-        return F.pad(whole, (0, short[1], 0, short[0])).reshape(n, c, *self.size)
+        short = [size - have for size, have in zip(sizes, whole.shape[2:], strict=True)]
+        return F.pad(whole, (0, short[1], 0, short[0])).reshape(n, c, *sizes)

@@ -9,7 +9,7 @@ from ..graph import Shapes
 from ..text import Msg
 from .base import layer
 from .data import PictureLayer, crop_of, fields_of
-from .image_seg_data import new_size
+from .image_data import new_size
 
 SEGMENTS = ("num_segments", "modality", "name_pattern", "frame_prefix", "grayscale")  # fields that only TSN's has
 CAMERA = ("video_type", "video_file", "device_id", "skip_frames")  # likewise SSD's

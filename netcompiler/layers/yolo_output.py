@@ -135,7 +135,8 @@ class Yolov3DetectionOutput(Heads):
     bottom[i]: N x num_box (5 + num_classes) x H x W      top[0]: 1 x 1 x R x 7, as YoloDetectionOutput's
     As there, but: score sigmoid(objectness) sigmoid(class), above confidence_threshold, so that a box may be found as
     several classes, of which the overlap leaves the best; and sides exp(w) biases[2 a] / (W anchors_scale[i]), H likewise,
-    with a the mask's entry for this anchor; mask_group_num is the number of bottoms, which share `mask` evenly.
+    with a the mask's entry for this anchor; mask_group_num is the number of bottoms, which share `mask` evenly. With OpenVINO's
+    names num_boxes and masks it need not be told.
     gaussian_box is refused: the fork's code for the CPU reads an objectness there that it does not compute.
     Source: MobileNet-YOLO, src/caffe/layers/yolov3_detection_output_layer.cpp.
     """
@@ -151,21 +152,23 @@ class Yolov3DetectionOutput(Heads):
         if p.gaussian_box:
             what = "boxes with a variance of their own are not supported here"
             raise NetError(what, at=p.at("gaussian_box"), expected="gaussian_box: false")
-        if p.mask_group_num != groups:
+        if p.mask_group_num != groups and not p.has("masks"):
             at = p.at("mask_group_num") or "yolov3_detection_output_param"
             raise NetError("mask_group_num is the number of bottoms", at=at, expected=groups, got=p.mask_group_num)
         scale = enough(p, "anchors_scale", groups, "one for each bottom")[:groups]
         biases = tuple(p.biases)
-        mask = tuple(p.mask)
+        boxes = p.num_boxes if p.has("num_boxes") else p.num_box
+        name = "masks" if p.has("masks") else "mask"
+        mask = tuple(getattr(p, name))
         for i, anchor in enumerate(mask):
             if 2 * anchor + 1 >= len(biases):
                 expected = f"below {len(biases) // 2}, the pairs of biases"
-                raise NetError("mask names no anchor", at=p.at("mask", i), expected=expected, got=anchor)
-        if (groups - 1) * (len(mask) // groups) + p.num_box > len(mask):
-            expected = f"{p.num_box * groups}, {p.num_box} for each of {groups} bottoms"
-            at = p.at("mask") or "yolov3_detection_output_param"
-            raise NetError("the wrong number of mask", at=at, expected=expected, got=len(mask))
-        return cls(p.num_classes, p.num_box, p.confidence_threshold, p.nms_threshold, biases, scale, mask)
+                raise NetError(f"{name} names no anchor", at=p.at(name, i), expected=expected, got=anchor)
+        if (groups - 1) * (len(mask) // groups) + boxes > len(mask):
+            expected = f"{boxes * groups}, {boxes} for each of {groups} bottoms"
+            at = p.at(name) or "yolov3_detection_output_param"
+            raise NetError(f"the wrong number of {name}", at=at, expected=expected, got=len(mask))
+        return cls(p.num_classes, boxes, p.confidence_threshold, p.nms_threshold, biases, scale, mask)
 
     def anchors(self, bottom: int) -> list[tuple[float, float]]:
         start = bottom * (len(self.mask) // len(self.anchors_scale))

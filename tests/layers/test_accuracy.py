@@ -41,6 +41,15 @@ ROWS = [
     Row("top all", accuracy("top_k: 5"), MANY, [()], lambda x, t: 1.0, feed={1: labels(5)}, gradient=False),
     Row("equal scores", accuracy("top_k: 2"), MANY, [()], naive(2), feed={0: tied, 1: labels(5)}, gradient=False),
     Row(
+        "the least is the best (happynear)",
+        accuracy("top_k: 2 min_is_better: true"),
+        MANY,
+        [()],
+        lambda x, t: np.mean([k in np.argsort(row, kind="stable")[:2] for row, k in zip(x, t, strict=True)]),
+        feed={0: tied, 1: labels(5)},
+        gradient=False,
+    ),
+    Row(
         "every score equal counts as wrong",
         'type: "Accuracy"',
         MANY,

@@ -159,6 +159,8 @@ BAD = [
         IMAGE,
         "statistics are not learned",
     ),
+    Bad("eps", norm("eps: -1"), IMAGE, "eps is negative", at="eps"),
+    Bad("no channels", norm(), [(2, 0, 5, 7)], "the bottom is empty"),
     Bad("two forks", norm("scale_bias: true use_weight_bias: true"), IMAGE, "Intel Caffe's", at="use_weight_bias"),
     Bad("two forks' fillers", norm("scale_filler {} filler {}"), IMAGE, "scale_filler is NVCaffe's", at="filler {}"),
     Bad("filler of nothing", norm("filler { value: 0 }"), IMAGE, "filler is of a weight that", at="filler"),

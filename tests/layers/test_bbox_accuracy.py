@@ -64,6 +64,7 @@ ROWS = [
     ),
 ]
 BAD = [
+    Bad("a scalar", ACCURACY, [(), (3, 5), (3, 6)], "bottom 0 has too few axes"),
     Bad("regions", ACCURACY, [(3, 8), (4, 5), (3, 6)], "bottom 1 does not fit"),
     Bad("objects", ACCURACY, [(3, 8), (3, 5), (3, 5)], "bottom 2 does not fit"),
     Bad("deltas", ACCURACY, [(3, 7), (3, 5), (3, 6)], "bottom 0 has no deltas"),

@@ -83,6 +83,7 @@ BAD = [
     Bad("no output", lstm("batch_size: 1"), [(6, 5)], "num_output must be positive"),
     Bad("batch", lstm("num_output: 3 batch_size: 4"), [(6, 5)], "batch_size does not fit", at="batch_size"),
     Bad("zero", lstm("num_output: 3 batch_size: 0"), [(6, 5)], "batch_size must be positive", at="batch_size"),
+    Bad("nothing", lstm("num_output: 3"), [(6, 5, 0)], "nothing in it"),
     Bad("clip", lstm("num_output: 3"), [(6, 5), (5,)], "clip has the wrong shape"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

@@ -4,7 +4,7 @@ import torch
 
 import netcompiler
 
-from .table import Bad, Row, prototxt, suite
+from .table import Bad, Row, labels, prototxt, suite
 
 
 def contrastive(margin=1.0, legacy=False):
@@ -21,6 +21,16 @@ def contrastive(margin=1.0, legacy=False):
         return total / len(a) / 2
 
     return loss
+
+
+def matches(margin, legacy=False):
+    def right(a, b, alike):
+        square = ((a - b) ** 2).sum(1)
+        near = margin - (square if legacy else np.sqrt(square)) >= 0
+        assert near.any() and not near.all()
+        return np.where(alike.ravel().astype(int) != 0, near, ~near).astype(float).reshape(-1, 1, 1, 1)
+
+    return right
 
 
 def pairs(rng, shape):
@@ -47,6 +57,25 @@ ROWS = [
         feed={2: pairs},
     ),
     Row(
+        "matches",
+        'type: "ContrastiveLoss" contrastive_loss_param { margin: 3 output_matches: true }',
+        PAIRS,
+        [(), (7, 1, 1, 1)],
+        lambda a, b, labels: [contrastive(3)(a, b, labels), matches(3)(a, b, labels)],
+        feed={2: pairs},
+    ),
+    Row(
+        "two labels each",
+        'type: "ContrastiveLoss" contrastive_loss_param { margin: 9 legacy_version: true output_matches: true }',
+        [(7, 5), (7, 5), (7, 2)],
+        [(), (7, 1, 1, 1)],
+        lambda a, b, two: [
+            contrastive(9, True)(a, b, two[:, 0] == two[:, 1]),
+            matches(9, True)(a, b, two[:, 0] == two[:, 1]),
+        ],
+        feed={2: labels(2)},
+    ),
+    Row(
         "one number each",
         'type: "ContrastiveLoss" contrastive_loss_param { margin: 5 }',
         [(7,), (7, 1), (7,)],
@@ -68,6 +97,7 @@ BAD = [
     Bad("channels", 'type: "ContrastiveLoss"', [(7, 5), (7, 3), (7,)], "differ in shape"),
     Bad("images", 'type: "ContrastiveLoss"', [(7, 5, 2), (7, 5, 2), (7,)], "the pairs must be N x C"),
     Bad("labels", 'type: "ContrastiveLoss"', [(7, 5), (7, 5), (7, 2)], "each pair needs one label"),
+    Bad("a second top", 'type: "ContrastiveLoss"', PAIRS, "only output_matches has a second top", tops=2),
     Bad("no pairs", 'type: "ContrastiveLoss"', [(7,), (7, 2), (7,)], "differ in shape"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

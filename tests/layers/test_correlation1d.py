@@ -84,6 +84,13 @@ BAD = [
     Bad("even", correlation("kernel_size: 2 max_displacement: 1"), X, "kernel_size must be odd", at="kernel_size"),
     Bad("missing", correlation("kernel_size: 3"), X, "max_displacement is missing"),
     Bad("direction", correlation("kernel_size: 1 max_displacement: 1 single_direction: 2"), X, "out of range"),
+    Bad(
+        "stride",
+        correlation("kernel_size: 1 max_displacement: 1 stride_1: 4294967295"),
+        X,
+        "stride_1 is out of range",
+        at="stride_1",
+    ),
     Bad("too far", correlation("kernel_size: 1 max_displacement: 4"), X, "do not fit the image"),
     Bad("shapes", correlation("kernel_size: 1 max_displacement: 1"), [(2, 3, 4, 7), (2, 3, 4, 6)], "the same shape"),
 ]

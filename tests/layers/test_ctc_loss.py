@@ -27,7 +27,8 @@ def total(blank, steps=None):
         for n in range(p.shape[1]):
             target = [int(k) for k in truth[n].ravel() if k != blank]
             paths = (q for q in product(range(p.shape[2]), repeat=len(p)) if said(q, blank) == target)
-            losses.append(-np.log(sum(np.prod([p[t, n, k] for t, k in enumerate(q)]) for q in paths)))
+            likely = sum(np.prod([p[t, n, k] for t, k in enumerate(q)]) for q in paths)
+            losses.append(-np.log(likely) if likely else 0)  # of more labels than fit there is no path
         return np.mean(losses)
 
     return want
@@ -92,6 +93,16 @@ ROWS = [
         total(0, 3),
         feed={1: given([1, 2])},
     ),
+    Row(
+        "more labels than fit",
+        ctc(FIELDS),
+        [(4, 2, 3), (2, 3)],
+        [()],
+        total(0),
+        feed={1: given([1, 1, 1], [1, 2, 2])},
+        gradient=False,
+    ),
+    Row("nothing fits", ctc(FIELDS), [(4, 1, 3), (1, 3)], [()], total(0), feed={1: given([1, 1, 1])}),
     Row("accuracy", ACCURACY, [(3, 2, 3), (3, 3)], [()], share(0), feed={1: TRUTH}, gradient=False),
     Row(
         "accuracy, some right",
@@ -126,6 +137,7 @@ BAD = [
     Bad("blank", ctc(FIELDS + " blank_label: 3"), [(4, 2, 3), (2, 3)], "blank_label is out of range", at="blank_label"),
     Bad("labels", ctc(FIELDS), [(4, 2, 3), (3, 3)], "bottom 1 has the wrong shape"),
     Bad("batch", ACCURACY, [(4, 2, 3), (3, 3)], "the same first axis"),
+    Bad("no label", ACCURACY, [(3, 2, 3), (3, 0)], "the bottom is empty"),
     Bad("flags", DECODER % "", [(5, 3, 4), (5, 2)], "bottom 1 has the wrong shape"),
     Bad(
         "blank index", DECODER % "blank_index: 4", [(5, 3, 4), (5, 3)], "blank_index is out of range", at="blank_index"

@@ -65,6 +65,15 @@ def test_a_given_shape_wins_and_the_label_follows():
     assert shapes(data(), 1, data=(2, 1, 3, 11)) == [(2, 1, 3, 11)]
 
 
+def test_pairs_of_pictures():
+    """MyCaffe: behind each other in the channels, with a label each where asked for."""
+    pairs, crop = "batch_size: 5 images_per_blob: 2", "crop_size: 7 force_gray: true"
+    assert shapes(data(pairs, crop)) == [(5, 2, 7, 7), (5,)]
+    assert shapes(data(f"{pairs} output_all_labels: true", crop)) == [(5, 2, 7, 7), (5, 2)]
+    assert shapes(data(f"{pairs} output_all_labels: true"), data=(3, 6, 9, 9)) == [(3, 6, 9, 9), (3, 2)]
+    assert shapes(data("batch_size: 5 output_all_labels: true", crop)) == [(5, 1, 7, 7), (5,)]
+
+
 @pytest.mark.parametrize(
     ("kind", "param", "message"),
     [

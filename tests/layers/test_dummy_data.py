@@ -79,6 +79,7 @@ SPREADS = [  # filler, mean, standard deviation, least, most
     ('type: "xavier" variance_norm: FAN_OUT', 0, np.sqrt(1 / 50), -np.sqrt(3 / 50), np.sqrt(3 / 50)),
     ('type: "msra" variance_norm: AVERAGE', 0, np.sqrt(2 / 45), -2, 2),
     ('type: "positive_unitball"', 1 / 40, 1 / 40 / np.sqrt(3), 0, 0.1),
+    ('type: "gaussian_unitball"', 0, np.sqrt(1 / 40), -1, 1),
 ]
 
 

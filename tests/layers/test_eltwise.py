@@ -20,12 +20,30 @@ ROWS = [
     Row("by division", eltwise("operation: PROD stable_prod_grad: false"), [X] * 3, [X], lambda a, b, c: a * b * c),
     Row("max", eltwise("operation: MAX"), [X] * 3, [X], lambda a, b, c: np.maximum(a, np.maximum(b, c))),
     Row("max with idle coeff", eltwise("operation: MAX coeff: 2 coeff: 3"), [X] * 2, [X], np.maximum),
+    Row(
+        "one item",
+        eltwise("allow_single_batch_input: true coeff: 2 coeff: -1"),
+        [X, (1, 3, 5)],
+        [X],
+        lambda a, b: 2 * a - b,
+    ),
+    Row(
+        "one factor", eltwise("operation: PROD allow_single_batch_input: true"), [X, (1, 3, 5)], [X], lambda a, b: a * b
+    ),
     Row("scalars", eltwise(), [()] * 2, [()], lambda a, b: a + b),
 ]
 BAD = [
     Bad("one bottom", eltwise(), [X], "the wrong number of bottoms"),
     Bad("shapes", eltwise(), [X, (2, 3, 7)], "must have the same shape"),
     Bad("coeff of a product", eltwise("operation: PROD coeff: 1 coeff: 1"), [X] * 2, "PROD takes no coeff", at="coeff"),
+    Bad("two items", eltwise("allow_single_batch_input: true"), [X, X], "bottom 1 has the wrong shape"),
+    Bad(
+        "largest of one item",
+        eltwise("operation: MAX allow_single_batch_input: true"),
+        [X, X],
+        "allow_single_batch_input is not for these",
+        at="allow_single_batch_input",
+    ),
     Bad("too few coeff", eltwise("coeff: 1"), [X] * 2, "the wrong number of coeff", at="coeff"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

@@ -46,13 +46,17 @@ ROWS = [
     ),
     Row("scaled", distance("num_output: 4 normalize: true"), [X], [(5, 4)], naive(2, True), W, 120, gradient=False),
     Row("given", distance("num_output: 4 bias_term: false"), [X, (4, 6)], [(5, 4)], naive(), macs=120),
+    Row("given, and nothing said of it", 'type: "InnerDistance"', [X, (4, 6)], [(5, 4)], naive(), macs=120),
+    Row("given with a bias, and nothing said", 'type: "InnerDistance"', [X, (4, 6), (4,)], [(5, 4)], naive(), macs=120),
     Row("given with a bias", distance("num_output: 4 normalize: true"), [X, (4, 6), (4,)], [(5, 4)], naive(), macs=120),
 ]
 BAD = [
     Bad("no output", distance(""), [X], "num_output must be positive"),
     Bad("kind", distance('num_output: 4 distance_type: "cos"'), [X], "unknown distance_type", at="distance_type"),
     Bad("weight", distance("num_output: 4 bias_term: false"), [X, (4, 5)], "bottom 1 has the wrong shape"),
-    Bad("bias", distance("num_output: 4"), [X, (4, 6)], "bias_term does not fit"),
+    Bad("bias", distance("num_output: 4 bias_term: true"), [X, (4, 6)], "bias_term does not fit"),
+    Bad("no bias", distance("bias_term: false"), [X, (4, 6), (4,)], "bias_term does not fit", at="bias_term"),
+    Bad("a number for a weight", distance("bias_term: false"), [X, ()], "bottom 1 has too few axes"),
     Bad("centres", distance("num_output: 4 update_center_only: true"), [X], "not supported", at="update_center_only"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

@@ -45,6 +45,7 @@ ROWS = [
     Row("all three", interp("shrink_factor: 2 zoom_factor: 3 height: 6 width: 5"), [X], [(2, 3, 6, 5)], resized(6, 5)),
     Row("crop", interp("height: 8 width: 9 pad_beg: -1 pad_end: -2"), [X], [(2, 3, 8, 9)], resized(8, 9, 1, 2)),
     Row("like a bottom", interp(), [X, (1, 1, 6, 3)], [(2, 3, 6, 3)], resized(6, 3)),
+    Row("told once more", interp("use_blob_size: true"), [X, (1, 1, 6, 3)], [(2, 3, 6, 3)], resized(6, 3)),
     Row("nearest", interp("height: 9 width: 12 mode: NEAREST"), [X], [(2, 3, 9, 12)], nearest, gradient=False),
 ]
 BAD = [
@@ -53,6 +54,9 @@ BAD = [
     Bad("height alone", interp("height: 3"), [X], "the size is not told", at="height"),
     Bad("zero", interp("zoom_factor: 0"), [X], "zoom_factor must be positive", at="zoom_factor"),
     Bad("all cut off", interp("zoom_factor: 2 pad_end: -5"), [X], "the crop leaves nothing", at="pad_end"),
+    Bad("no channels", interp("zoom_factor: 2"), [(2, 0, 4, 5)], "the bottom is empty"),
+    Bad("one bottom", interp("use_blob_size: true"), [X], "does not fit the bottoms", at="use_blob_size"),
+    Bad("two bottoms", interp("use_blob_size: false"), [X, X], "does not fit the bottoms", at="use_blob_size"),
     Bad("rank", interp("zoom_factor: 2"), [(2, 3, 4)], "the wrong number of axes"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

@@ -66,6 +66,7 @@ ROWS += [
 ]
 BAD = [
     Bad("no output", margin("SINGLE", ""), [X, (9,)], "num_output must be positive"),
+    Bad("gamma", margin("DOUBLE", "num_output: 4 gamma: -1"), [X, (9,)], "gamma is negative", at="gamma"),
     Bad("labels", margin(), [X, (9, 2)], "bottom 1 has the wrong shape"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

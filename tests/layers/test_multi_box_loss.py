@@ -29,6 +29,20 @@ BAD = [
     bad("codes", layer(), "bottom 0 does not fit", bottoms=[(N, 8), *BOTTOMS[1:]]),
     bad("truth", layer(), "no ground truth", bottoms=[*BOTTOMS[:3], (1, 1, 5, 7)]),
 ]
+FIRST = [(N, PRIORS * 2), (N, PRIORS * 4)]
+NMS = "nms_param { nms_threshold: 0.3 top_k: 10 }"
+BAD += [
+    bad("first scores", layer(), "bottom 4 has the wrong shape", bottoms=[*BOTTOMS, FIRST[1]]),
+    bad("first codes", layer(), "bottom 5 has the wrong shape", bottoms=[*BOTTOMS, FIRST[0], FIRST[0]]),
+    bad("alone", layer(NMS), "nms_param does not go with a first step", "nms_param", [*BOTTOMS, FIRST[0]]),
+    bad(
+        "first boxes",
+        layer("share_location: false mining_type: NONE"),
+        "boxes of a first step need share_location",
+        "share_location",
+        [(N, PRIORS * 4 * CLASSES), *BOTTOMS[1:], *FIRST],
+    ),
+]
 _, _, test_bad = suite([], BAD)
 
 
@@ -90,13 +104,14 @@ DEFAULTS = {
     "code": "CORNER", "loc": "SMOOTH_L1", "conf": "SOFTMAX", "weight": 1.0, "share": True, "match": "PER_PREDICTION",
     "overlap": 0.5, "by_prior": True, "background": 0, "difficult": True, "ratio": 3.0, "below": 0.5, "in_target": False,
     "agnostic": False, "inside": False, "bp_inside": False, "mining": "MAX_NEGATIVE", "nms": 0, "top": 0, "sample": 64,
-    "nms_prior": False, "by": "VALID", "parts": (True, True),
+    "nms_prior": False, "by": "VALID", "parts": (True, True), "sure": -1.0,
 }  # fmt: skip
 
 
-def want(codes, scores, priors, truth, classes=CLASSES, **options):
+def want(codes, scores, priors, truth, *first, classes=CLASSES, **options):
     """SSD's loss, box by box."""
     o = DEFAULTS | options
+    objects = first[0].reshape(N, PRIORS, 2)[:, :, 1] if first else np.zeros((N, PRIORS))
     prior, spread = priors[0].reshape(2, -1, 4)
     scores = scores.reshape(N, PRIORS, classes)
     codes = codes.reshape(N, PRIORS, -1, 4)
@@ -107,11 +122,15 @@ def want(codes, scores, priors, truth, classes=CLASSES, **options):
         truths = [(int(r[1]), r[3:7]) for r in truth.reshape(-1, 8) if int(r[0]) == n and (o["difficult"] or not r[7])]
         name = [bg + 1 if o["agnostic"] else label for label, _ in truths]
         labels = [bg] * PRIORS
+        refined = prior
+        if len(first) > 1:
+            moves = first[1].reshape(N, PRIORS, 4)[n]
+            refined = [decoded(moves[p], prior[p], used[p], o["code"]) for p in range(PRIORS)]
         found = {}
         for c in [0] if o["share"] else [c for c in range(classes) if c != bg]:
             boxes = [decoded(codes[n, p, c], prior[p], used[p], o["code"]) for p in range(PRIORS)]
             if o["share"]:
-                found[c] = matched(prior if o["by_prior"] else boxes, truths, o)
+                found[c] = matched(refined if o["by_prior"] else boxes, truths, o)
             elif o["by_prior"]:
                 index, best = matched(prior, truths, o)
                 found[c] = [j if j >= 0 and truths[j][0] == c else -1 for j in index], best
@@ -120,7 +139,7 @@ def want(codes, scores, priors, truth, classes=CLASSES, **options):
                 index, best = matched(boxes, [truths[j] for j in own], o)
                 found[c] = [own[j] if j >= 0 else j for j in index], best
 
-        def off(p, c, j, n=n, truths=truths):
+        def off(p, c, j, n=n, truths=truths, prior=refined):
             code, goal = list(codes[n, p, c]), encoded(truths[j][1], prior[p], used[p], o["code"])
             if o["in_target"]:
                 code, goal = ([v / s for v, s in zip(x, spread[p], strict=True)] for x in (code, goal))
@@ -134,13 +153,14 @@ def want(codes, scores, priors, truth, classes=CLASSES, **options):
             loss = [score_loss(scores[n, p], name[j] if j >= 0 else bg, o["conf"]) for p, j in enumerate(index)]
             held = sum(j >= 0 for j in index)
             if o["mining"] == "HARD_EXAMPLE":
-                loss = [v + (off(p, 0, index[p]) if index[p] >= 0 else 0) for p, v in enumerate(loss)]
+                loss = [v + (off(p, 0, index[p], prior=prior) if index[p] >= 0 else 0) for p, v in enumerate(loss)]
                 eligible, most = list(range(PRIORS)), o["sample"]
             else:
                 eligible, most = (
                     [p for p in range(PRIORS) if index[p] == -1 and best[p] < o["below"]],
                     int(held * o["ratio"]),
                 )
+            eligible = [p for p in eligible if objects[n, p] >= o["sure"]]
             eligible.sort(key=lambda p: -loss[p])
             if o["nms"]:
                 kept = []
@@ -243,6 +263,58 @@ def test_loss(case):
             given = [torch.from_numpy(a).requires_grad_() for a in arrays[:2]]
             assert torch.autograd.gradcheck(run, given, eps=1e-7, atol=1e-5)
     assert max(counts) > 1
+
+
+STEPS = {
+    "scores": (f"{CENTRE} objectness_score: 0.4", 1, {"code": "CENTER_SIZE", "sure": 0.4}),
+    "boxes": (f"{CENTRE} objectness_score: 0.3 bp_inside: true", 2,
+              {"code": "CENTER_SIZE", "sure": 0.3, "bp_inside": True}),
+    "boxes in target": (f"{CENTRE} encode_variance_in_target: true", 2,
+                        {"code": "CENTER_SIZE", "sure": 0.01, "in_target": True}),
+    "all of them": (f"{CENTRE} mining_type: NONE", 2, {"code": "CENTER_SIZE", "mining": "NONE"}),
+    "hard": (f"{CENTRE} mining_type: HARD_EXAMPLE sample_size: 8 objectness_score: 0.3", 2,
+             {"code": "CENTER_SIZE", "mining": "HARD_EXAMPLE", "sample": 8, "sure": 0.3}),
+    "predicted": (f"{CENTRE} use_prior_for_matching: false", 2, {"code": "CENTER_SIZE", "by_prior": False, "sure": 0.01}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STEPS)
+def test_second_step(case):
+    fields, more, options = STEPS[case]
+    rng = np.random.default_rng(8)
+    for seed in range(3):
+        objects = rng.random((N, PRIORS * 2))
+        arrays = [*draw(seed), objects, 0.3 * rng.standard_normal((N, PRIORS * 4))][: 4 + more]
+        net = netcompiler.parse(prototxt(layer(fields), [a.shape for a in arrays], 1))
+        net = netcompiler.compile(net, optimize=False, device="cpu", dtype="float64")
+        np.testing.assert_allclose(net(*arrays)["t0"].numpy(), want(*arrays, **options)[0], rtol=1e-6)
+        if seed == 0:
+            given = [torch.from_numpy(a).requires_grad_() for a in arrays[:2]]
+            fixed = [torch.from_numpy(a).requires_grad_(i > 1) for i, a in enumerate(arrays[2:])]
+
+            def run(codes, scores, net=net, fixed=fixed):
+                return net(codes, scores, *fixed)["t0"]
+
+            assert torch.autograd.gradcheck(run, given, eps=1e-7, atol=1e-5)
+            assert all(f.grad is None for f in fixed)
+
+
+def test_first_step_knows_two_kinds():
+    arrays = draw(5, classes=2)
+    arrays[3][..., 1] = [1, 2, 3, 1, 4, 1]
+    fields = layer("objectness_score: 0.01", classes=2)
+    net = netcompiler.parse(prototxt(fields, [a.shape for a in arrays], 1))
+    got = netcompiler.compile(net, optimize=False, device="cpu", dtype="float64")(*arrays)["t0"]
+    arrays[3][..., 1] = 1
+    np.testing.assert_allclose(got, want(*arrays, classes=2)[0], rtol=1e-6)
+
+
+def test_mycaffes_name():
+    arrays = draw(3)
+    text = layer("loc_weight: 3").replace("multibox_loss_param", "multiboxloss_param")
+    net = netcompiler.parse(prototxt(text, [a.shape for a in arrays], 1))
+    got = netcompiler.compile(net, optimize=False, device="cpu", dtype="float64")(*arrays)["t0"]
+    np.testing.assert_allclose(got, want(*arrays, weight=3)[0], rtol=1e-6)
 
 
 def test_one_name_for_all_objects():

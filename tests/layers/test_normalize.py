@@ -92,6 +92,18 @@ def test_a_weight_for_each_channel_bends_the_gradient(across):
     np.testing.assert_allclose(net.caffe_grads()["it"][0], (x / norm * dy).sum((0, 2, 3)), atol=1e-12)
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_fixed_scale_takes_no_gradient(fixed):
+    text = prototxt(layer(f"fix_scale: {str(fixed).lower()} scale_filler {{ value: 3 }}"), [IMAGE], 1)
+    net = netcompiler.compile(netcompiler.parse(text), optimize=False, device="cpu")
+    x = torch.from_numpy(np.random.default_rng(3).standard_normal(IMAGE, np.float32)).requires_grad_()
+    y = net(x)["t0"]
+    y[0, 0, 0, 0].backward()
+    torch.testing.assert_close(y.flatten(1).norm(dim=1), torch.full((len(y),), 3.0))
+    assert x.grad.any()
+    assert (net.caffe_grads()["it"][0] is None or not net.caffe_grads()["it"][0].any()) == fixed
+
+
 def test_without_bp_norm_the_norm_passes_no_gradient():
     net = netcompiler.compile(netcompiler.parse(prototxt(other(""), [IMAGE], 2)), optimize=False, device="cpu")
     assert not net(torch.ones(IMAGE, requires_grad=True))["t1"].requires_grad
@@ -101,3 +113,18 @@ def test_the_dialect_tells_which_is_meant():
     net = netcompiler.parse(prototxt('type: "Normalize"', [IMAGE], 1))
     kinds = [netcompiler.build(net, dialect=d).nodes[-1].layer.scale for d in ("ssd", "happynear")]
     assert kinds == [True, False]
+
+
+def test_mycaffes_name():
+    fields = "eps: 1e-9 scale_filler { value: 20 }"
+    layers = []
+    for kind, param in (("Normalize", "norm_param"), ("Normalization2", "normalization2_param")):
+        text = prototxt(
+            f'type: "{kind}" {param} {{ across_spatial: false channel_shared: false {fields} }}', [(2, 3, 4, 5)], 1
+        )
+        layers.append(netcompiler.build(netcompiler.parse(text)).nodes[-1].layer)
+    assert layers[0].settings() == layers[1].settings()
+    default = (
+        netcompiler.build(netcompiler.parse(prototxt('type: "Normalization2"', [(2, 3, 4, 5)], 1))).nodes[-1].layer
+    )
+    assert default.across_spatial and default.channel_shared and default.eps == 1e-10

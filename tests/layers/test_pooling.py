@@ -209,6 +209,7 @@ ROWS = [
         [(2, 3, 7, 5)],
         first("AVE", (3, 3), (2, 2), (2, 2), include_pad=False),
     ),
+    Row("ave, one bin", pool("pool: AVE bin_size: 1"), IMAGE, [(2, 3, 1, 1)], first("AVE", None)),
     Row("ave, global", pool("pool: AVE global_pooling: true"), IMAGE, [(2, 3, 1, 1)], first("AVE", None)),
     Row(
         "ave, windows outside",
@@ -286,6 +287,8 @@ BAD = [
     Bad(
         "kernel of a global pooling", pool("global_pooling: true kernel_size: 3"), IMAGE, "no meaning", at="kernel_size"
     ),
+    Bad("kernel of one bin", pool("bin_size: 1 kernel_size: 3"), IMAGE, "no meaning with bin_size", at="kernel_size"),
+    Bad("several bins", pool("bin_size: 2"), IMAGE, "several bins an axis are not supported", at="bin_size"),
     Bad("stride of a global pooling", pool("global_pooling: true stride: 2"), IMAGE, "takes no stride", at="stride"),
     Bad("padding of a global pooling", pool("global_pooling: true pad: 1"), IMAGE, "takes no stride", at="pad"),
     Bad("mask of AVE", pool("pool: AVE kernel_size: 3"), IMAGE, "only MAX", tops=2, at="top"),

@@ -11,6 +11,7 @@ ROWS = [
     Row("reverse channels", 'type: "Reverse" reverse_param { axis: 1 }', [X], [X], lambda x: x[:, ::-1]),
     Row("reverse columns", 'type: "Reverse" reverse_param { axis: -1 }', [X], [X], lambda x: x[..., ::-1]),
     Row("flip", 'type: "Flip"', [X], [X], lambda x: x[..., ::-1]),
+    Row("mirror", 'type: "Mirror"', [X], [X], lambda x: x[..., ::-1]),
     Row("flip both", 'type: "Flip" flip_param { flip_height: true }', [X], [X], lambda x: x[:, :, ::-1, ::-1]),
     Row(
         "flip rows",

@@ -39,6 +39,31 @@ def naive(ph, pw, scale=1.0, pad=0.0):
     return align
 
 
+def detectrons(ph, pw, scale, ratio):
+    def align(x, rows):
+        top = np.zeros((len(rows), x.shape[1], ph, pw))
+        h, w = x.shape[2:]
+        for r, (image, x1, y1, x2, y2) in enumerate(rows.reshape(len(rows), 5)):
+            wide, high = max((x2 - x1) * scale, 1), max((y2 - y1) * scale, 1)
+            across = ratio if ratio > 0 else int(np.ceil(wide / pw))
+            down = ratio if ratio > 0 else int(np.ceil(high / ph))
+            for i, j, k, m in np.ndindex(ph, pw, down, across):
+                y, z = (
+                    y1 * scale + (i + (k + 0.5) / down) * high / ph,
+                    x1 * scale + (j + (m + 0.5) / across) * wide / pw,
+                )
+                if -1 <= y <= h and -1 <= z <= w:
+                    for channel in range(x.shape[1]):
+                        top[r, channel, i, j] += bilinear(x[int(image), channel], y, z) / (down * across)
+        return top
+
+    return align
+
+
+def averaged(fields):
+    return f'type: "ROIAlign" roi_align_param {{ {fields} }}'
+
+
 def roi(fields):
     return f'type: "ROIAlign" roi_pooling_param {{ {fields} }}'
 
@@ -69,8 +94,32 @@ ROWS = [
         naive(1, 2),
         feed=rois(1, 2),
     ),
+    Row(
+        "detectron's",
+        averaged("pooled_h: 3 pooled_w: 2 spatial_scale: 0.25 sampling_ratio: 2"),
+        [IMAGE, (7, 5)],
+        [(7, 3, 3, 2)],
+        detectrons(3, 2, 0.25, 2),
+        feed=rois(2, 9, 0.25),
+    ),
+    Row(
+        "detectron's, as many as fit",
+        averaged("pooled_h: 2 pooled_w: 2"),
+        [IMAGE, (7, 5, 1, 1)],
+        [(7, 3, 2, 2)],
+        detectrons(2, 2, 1.0, -1),
+        feed=rois(2, 9),
+    ),
 ]
 BAD = [
+    Bad("no bins", averaged("pooled_w: 2"), [IMAGE, (1, 5)], "pooled_h is missing"),
+    Bad(
+        "two messages",
+        averaged("pooled_w: 2 pooled_h: 2") + " roi_pooling_param { pooled_w: 2 pooled_h: 2 }",
+        [IMAGE, (1, 5)],
+        "roi_align_param and roi_pooling_param are both given",
+        at="roi_align_param",
+    ),
     Bad("no size", roi("pooled_w: 2"), [IMAGE, (1, 5)], "pooled_h is missing"),
     Bad(
         "scale",

@@ -43,11 +43,12 @@ def roi(fields):
     return f'type: "ROIPooling" roi_pooling_param {{ {fields} }}'
 
 
-def rois(images, side, scale=1.0):
-    """Regions all over an image, some beyond its edge, some turned round."""
+def rois(images, side, scale=1.0, turned=False):
+    """Regions all over an image, some beyond its edge, and if `turned` some whose end comes first."""
 
     def feed(rng, shape):
-        found = rng.uniform(-0.3 * side, 1.3 * side, (shape[0], 4)) / scale
+        found = rng.uniform(-0.3 * side, 1.3 * side, (shape[0], 2, 2)) / scale
+        found = (found if turned else np.sort(found, 1)).reshape(-1, 4)
         rows = np.concatenate([rng.integers(0, images, (shape[0], 1)), found], 1)
         rows[1, 1:] = np.array([0, 0, side - 1, side - 1]) / scale
         return rows.reshape(shape)
@@ -66,6 +67,15 @@ ROWS = [
         feed=rois(2, 11, 0.0625),
     ),
     Row("scale 1", roi("pooled_h: 2 pooled_w: 3"), [IMAGE, (7, 5)], [(7, 3, 2, 3)], naive(2, 3), feed=rois(2, 11)),
+    Row(
+        "turned",
+        roi("pooled_h: 2 pooled_w: 3"),
+        [IMAGE, (19, 5)],
+        [(19, 3, 2, 3)],
+        naive(2, 3),
+        feed=rois(2, 11, turned=True),
+        gradient=False,
+    ),
     Row(
         "four axes",
         roi("pooled_h: 3 pooled_w: 1"),
@@ -155,6 +165,16 @@ def test_the_first_of_equals_takes_the_gradient():
     want = torch.zeros(1, 1, 3, 4)
     want[0, 0, 1, 1] = 1
     assert torch.equal(x.grad, want)
+
+
+def test_pixels_beyond_a_region_take_no_gradient():
+    """The first region ends before it begins; the second has 29 pixels, of which rounding makes 30 (see above)."""
+    x = torch.arange(40.0).reshape(1, 1, 1, 40).requires_grad_()
+    rows = torch.tensor([[0.0, 9, 0, 3, 0], [0, 0, 0, 28, 0]])
+    top = compiled("pooled_h: 1 pooled_w: 11", x.shape, (2, 5))(x, rows)["t0"]
+    assert top[0, 0, 0].tolist() == [9.0] * 11 and top[1, 0, 0, -1] == 29
+    top.sum().backward()
+    assert x.grad[0, 0, 0, 29:].tolist() == [0.0] * 11 and x.grad[0, 0, 0, 9] == 0 and x.grad.sum() == 10
 
 
 def test_regions_take_no_gradient():

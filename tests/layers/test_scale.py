@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 import netcompiler
 
@@ -20,6 +21,10 @@ def times(axis):
         return y
 
     return scale
+
+
+def limited(least, most):
+    return lambda x, factor=None, weight=None: times(1)(x, np.clip(weight if factor is None else factor, least, most))
 
 
 def scale(fields: str = "") -> str:
@@ -46,6 +51,26 @@ ROWS = [
     Row("two bottoms and bias", scale("bias_term: true"), [X, (3, 5)], [X], times(1), {"bias": (3, 5)}, N),
     Row("second bottom scalar", scale("axis: 9"), [X, ()], [X], times(0), macs=N),
     Row("scalars", scale("bias_term: true"), [(), ()], [()], times(0), {"bias": ()}, 1),
+    Row(
+        "least (happynear)",
+        scale("min_value: 0.25"),
+        [X],
+        [X],
+        limited(0.25, np.inf),
+        {"weight": (3,)},
+        N,
+        gradient=False,
+    ),
+    Row("most", scale("max_value: -0.25"), [X], [X], limited(-np.inf, -0.25), {"weight": (3,)}, N, gradient=False),
+    Row(
+        "both, two bottoms",
+        scale("min_value: -0.5 max_value: 0.25"),
+        [X, (3,)],
+        [X],
+        limited(-0.5, 0.25),
+        macs=N,
+        gradient=False,
+    ),
     Row("two bottoms alike", scale("axis: 0"), [X, X], [X], times(0), macs=N),
 ]
 BAD = [
@@ -70,3 +95,22 @@ def test_starts_as_the_identity_unless_told(fields, weight, bias):
     net = netcompiler.compile(netcompiler.parse(prototxt(scale(fields), [X], 1)), optimize=False, device="cpu")
     blobs = net.caffe_params()["it"]
     assert [set(blob.tolist()) for blob in blobs] == [{weight}] + ([] if bias is None else [{bias}])
+
+
+def test_limits_are_kept_and_the_gradient_is_that_of_the_product():
+    """NormFace's scale: what trains folds nothing of it into its neighbours, and neither does what is optimized."""
+    norm = (
+        'layer { name: "n" type: "BatchNorm" bottom: "x" top: "n" batch_norm_param { use_global_stats: true eps: 3 } }'
+    )
+    text = f'input: "x" input_shape {{ dim: 2 dim: 3 }} {norm} layer {{ name: "s" bottom: "n" top: "y" {scale("%s")} }}'
+    weight = np.array([-1.0, 0.5, 2], np.float32)
+    blobs = {"n": [np.zeros(3), np.ones(3), np.ones(1)], "s": [weight]}
+    x = torch.tensor([[2.0, -4, 6], [1, 1, 1]])
+    limits, want = "min_value: 0.25 max_value: 1.5", [0.25, 0.5, 1.5]
+    for optimize in (False, True):
+        net = netcompiler.compile(netcompiler.parse(text % limits), blobs, optimize=optimize, device="cpu")
+        torch.testing.assert_close(net(x)["y"], x / 2 * torch.tensor(want))
+    net = netcompiler.compile(netcompiler.parse(text % limits), blobs, phase="TRAIN", optimize=False, device="cpu")
+    net(x)["y"].sum().backward()
+    assert net.caffe_params()["s"][0].tolist() == want
+    np.testing.assert_allclose(net.caffe_grads()["s"][0], [1.5, -1.5, 3.5])

@@ -80,6 +80,7 @@ ROWS = [
 BAD = [
     Bad("labels", seg(), [X, (2, 1, 5, 4)], "bottom 1 has the wrong shape"),
     Bad("rank", seg(), [(2, 4), (2, 1)], "the wrong number of axes"),
+    Bad("no classes", each(""), [(), T], "bottom 0 has too few axes"),
     Bad("top_k", each("top_k: 5"), [X, T], "top_k is out of range", at="top_k"),
 ]
 test_row, test_gradient, test_bad = suite(ROWS, BAD)

@@ -13,6 +13,7 @@ def sliced(fields: str = "") -> str:
     return f'type: "Slice" slice_param {{ {fields} }}'
 
 
+MYCAFFE = "freeze_learning: false "  # a field of its own
 X = [(2, 6, 5)]
 ROWS = [
     Row("equal parts", sliced(), X, [(2, 2, 5)] * 3, cut(1, 2, 4)),
@@ -21,6 +22,10 @@ ROWS = [
     Row("from the back", sliced("axis: -1 slice_point: 2"), X, [(2, 6, 2), (2, 6, 3)], cut(2, 2)),
     Row("slice_dim", sliced("slice_dim: 2 slice_point: 3"), X, [(2, 6, 3), (2, 6, 2)], cut(2, 3)),
     Row("one top", sliced(), X, X, cut(1)),
+    Row(
+        "MyCaffe's both", MYCAFFE + sliced("axis: 1 slice_dim: 2 slice_point: 3"), X, [(2, 6, 3), (2, 6, 2)], cut(2, 3)
+    ),
+    Row("MyCaffe's 0", MYCAFFE + sliced("axis: 2 slice_dim: 0 slice_point: 3"), X, [(2, 6, 3), (2, 6, 2)], cut(2, 3)),
 ]
 BAD = [
     Bad("unequal parts", sliced(), X, "the parts are not equal", tops=4),

@@ -44,6 +44,8 @@ ROWS = [
         "BATCH_SIZE", loss(IGNORED("normalization: BATCH_SIZE")), IMAGE, [()], naive("BATCH_SIZE", ignore=3), feed=FEED
     ),
     Row("NONE", loss(IGNORED("normalization: NONE")), IMAGE, [()], naive("NONE", ignore=3), feed=FEED),
+    Row("DeepLab's", loss("softmaxloss_param { ignore_label: 3 }"), IMAGE, [()], naive(ignore=3), feed=FEED),
+    Row("DeepLab's without", loss("softmaxloss_param { }"), IMAGE, [()], naive(), feed=FEED),
     Row("normalize true", loss(IGNORED("normalize: true")), IMAGE, [()], naive(ignore=3), feed=FEED),
     Row("normalize false", loss(IGNORED("normalize: false")), IMAGE, [()], naive("BATCH_SIZE", ignore=3), feed=FEED),
     Row(
@@ -102,6 +104,27 @@ BAD = [
     Bad("labels", loss(""), [(7, 5), (7, 5)], "number of labels"),
     Bad("batch", loss(""), [(2, 5, 3), (3, 2)], "same first axis"),
     Bad("scalar label", loss(""), [(1, 5), ()], "same first axis"),
+    Bad(
+        "both settings",
+        loss("loss_param {} softmaxloss_param { ignore_label: 3 }"),
+        FEW,
+        "are both given",
+        at="softmaxloss_param",
+    ),
+    Bad(
+        "weights from a file",
+        loss('softmaxloss_param { weight_source: "w.txt" }'),
+        FEW,
+        "from a file are not supported",
+        at="weight_source",
+    ),
+    Bad(
+        "two ignored",
+        loss("softmaxloss_param { ignore_label: 3 ignore_label: 4 }"),
+        FEW,
+        "one label can be ignored",
+        at="ignore_label: 4",
+    ),
     Bad("axis", loss("softmax_param { axis: 2 }"), FEW, "axis is out of range", at="axis"),
     Bad(
         "smoothing of NVCaffe", loss("loss_param { label_smoothing: 0.1 }"), FEW, "not supported", at="label_smoothing"

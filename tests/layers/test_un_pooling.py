@@ -42,6 +42,7 @@ def places(rng, shape):
     return np.array(one, float).reshape(shape)
 
 
+MYCAFFE = "freeze_learning: false max_bottom_count {} mask_param {} "  # more fields of its own than deconvnet's
 X = (2, 3, 2, 3)
 ROWS = [
     Row(
@@ -81,6 +82,14 @@ ROWS = [
         [X],
         [(2, 3, 7, 7)],
         spread(7, 7, 2, 2, True),
+    ),
+    Row("MyCaffe's size", MYCAFFE + unpool("kernel_size: 2 stride: 2"), [X], [(2, 3, 5, 7)], placed(5, 7, 2)),
+    Row(
+        "MyCaffe's size, overlapping",
+        MYCAFFE + unpool("pool: AVE kernel_size: 4 stride: 2"),
+        [X],
+        [(2, 3, 6, 8)],
+        spread(6, 8, 4, 2, True),
     ),
     Row(
         "tile",

@@ -98,6 +98,18 @@ def test_finds(count, fields, options):
     np.testing.assert_allclose(run(text, arrays), want(*arrays, third=True, **options), atol=1e-6)
 
 
+def test_openvinos_names():
+    """masks, num_boxes; mask_group_num need not be told."""
+    arrays, text = draw(2, 2), v3().replace("mask:", "masks:").replace("num_box:", "num_boxes:")
+    text = text.replace("mask_group_num: 2", "")
+    np.testing.assert_allclose(run(text, arrays), want(*arrays, third=True), atol=1e-6)
+    with pytest.raises(netcompiler.NetError, match="the wrong number of masks") as caught:
+        run(text.replace("masks: 2", ""), arrays)
+    assert caught.value.expected == "4, 2 for each of 2 bottoms" and caught.value.at.excerpt[
+        caught.value.at.column - 1 :
+    ].startswith("masks")
+
+
 def test_shape_rule_is_caffes():
     node = netcompiler.build(netcompiler.parse(prototxt(v3(), SHAPES, 1))).nodes[-1]
     assert node.top_shapes == ((1, 1, 1, 7),)
