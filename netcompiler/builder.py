@@ -327,8 +327,9 @@ class _Builder:
         return str(name)
 
     def params(self, m: Msg, layer: Layer, bottoms: Shapes) -> tuple[ParamSpec, ...]:
-        """Source: Caffe, src/caffe/net.cpp, AppendParam."""
+        """Those of a layer that MyCaffe's freeze_learning holds do not train. Source: Caffe, src/caffe/net.cpp, AppendParam."""
         specs = layer.blobs(bottoms)
+        frozen = m.freeze_learning
         if len(m.param) > len(specs):
             raise NetError(
                 "more params than learned blobs",
@@ -342,10 +343,11 @@ class _Builder:
                 raise _too_large(f"learned blob {i}", spec.shape)
             p = m.param[i] if i < len(m.param) else None
             if p is None:
-                found.append(ParamSpec())
+                found.append(ParamSpec(lr_mult=0.0, gradient=self.force_backward) if frozen else ParamSpec())
                 continue
-            gradient = p.lr_mult != 0 or self.force_backward
-            param = ParamSpec(p.name, p.lr_mult, p.decay_mult, p.enum("share_mode") == "PERMISSIVE", gradient)
+            lr_mult = 0.0 if frozen else p.lr_mult
+            gradient = lr_mult != 0 or self.force_backward
+            param = ParamSpec(p.name, lr_mult, p.decay_mult, p.enum("share_mode") == "PERMISSIVE", gradient)
             if param.name:
                 self.share(p, param, spec.shape, _title(m))
             found.append(param)
@@ -413,8 +415,8 @@ def _propagate(m: Msg, layer: Layer, n_bottoms: int, forced: bool) -> tuple[bool
     if given and len(given) != n_bottoms:
         at, got = m.at("propagate_down"), len(given)
         raise NetError("propagate_down needs one value per bottom", at=at, expected=n_bottoms, got=got)
-    fixed = {i % n_bottoms for i in layer.no_gradient if i < n_bottoms} if given else set()
-    return tuple(bool(flows) or (forced and i not in fixed) for i, flows in enumerate(given)) or (True,) * n_bottoms
+    silent = layer.silent(n_bottoms)
+    return tuple(bool(flows) or (forced and i not in silent) for i, flows in enumerate(given)) or (True,) * n_bottoms
 
 
 def _all_settings_read(m: Msg, cls: type[Layer]) -> None:
@@ -429,14 +431,20 @@ def _all_settings_read(m: Msg, cls: type[Layer]) -> None:
         raise NetError.join(faults)
 
 
+# Settings of a layer that say how its numbers are coded in some fork.
+_CODES = ("compress", "weights_compress", "activations_compress", "evaluation_method")
+
+
 def _idle(m: Msg, cls: type[Layer]) -> list[str]:
-    """The settings meant for other layer types, which Caffe passes over as well."""
+    """The settings meant for other layer types, which Caffe passes over as well, and those that only some fork heeds."""
     if cls.is_input:
         return []
-    unread = [d for d, _ in m.raw.ListFields() if d.name.endswith("_param") and d.name not in m.read | cls.ignored]
     found = []
-    for d in unread:
-        value = getattr(m.raw, d.name)
+    for d, value in m.raw.ListFields():
+        if d.name in _CODES:
+            found.append(d.name)
+        if not d.name.endswith("_param") or d.name in m.read or d.name in cls.ignored:
+            continue
         parts = value if is_repeated(d) else (value,)
         if any(f.name not in cls.ignored for part in parts for f, _ in part.ListFields()):
             found.append(d.name)

@@ -98,7 +98,7 @@ DIALECTS = (
     _d(
         "deeplab",
         "cdmh/deeplab-public-ver2 xmyqsh/deeplab-v2 TheLegendAli/DeepLab-Context martinkersner/train-DeepLab",
-        """SegAccuracy MatWrite MatRead DenseCRF ImageSegData BiasChannel Padding DominantChannel hole label_type
+        """SegAccuracy MatWrite MatRead DenseCRF ImageSegData BiasChannel Padding DominantChannel hole ImageSegData.label_type
         scale_factors strict_dim softmaxloss_param""",
     ),
     _d(
@@ -166,8 +166,9 @@ DIALECTS = (
         """TransformerBlock MultiheadAttentionInterp TokenizedData GRN VarSelNet LayerNorm GateAddNorm ChannelEmbedding
         ReshapeTemporal DataTemporal QuantileLoss QuantileAccuracy Normalization2 Knn Debug Decode AccuracyDecode
         AccuracyEncoding DataSequence TripletLoss.triplet_loss_param SoftmaxCrossEntropy2Loss MemoryLoss
-        enable_random_selection phase=RUN backend=IMAGEDB color_order use_imagedb_mean max_bottom_count freeze_learning
-        mask_param label_mapping num_layers cudnn_enable_tensor_cores""",
+        enable_random_selection images_per_blob output_all_labels output_matches min_top_axes label_channels phase=RUN
+        backend=IMAGEDB color_order use_imagedb_mean max_bottom_count freeze_learning mask_param label_mapping num_layers
+        cudnn_enable_tensor_cores""",
     ),
 )
 NAMES = tuple(d.name for d in DIALECTS)

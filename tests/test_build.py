@@ -238,6 +238,28 @@ layer {{ name: "s" type: "ReLU" bottom: "nothing" top: "s" }}
         netcompiler.compile(built)
 
 
+INPUT = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+
+
+@pytest.mark.parametrize("given", ["", "param { lr_mult: 2 }", 'param { lr_mult: 2 } param { name: "b" }'])
+def test_a_frozen_layer_does_not_train(given):
+    """MyCaffe's freeze_learning, with and without params of its own."""
+    body = f'type: "InnerProduct" bottom: "x" top: "y" inner_product_param {{ num_output: 2 }} {given} %s'
+    frozen, free = (
+        netcompiler.build(netcompiler.parse(INPUT + f'layer {{ name: "ip" {body % more} }}')).nodes[-1].params
+        for more in ("freeze_learning: true", "freeze_learning: false")
+    )
+    assert [(p.lr_mult, p.gradient) for p in frozen] == [(0, False)] * 2
+    assert all(p.lr_mult > 0 and p.gradient for p in free)
+    assert [p.name for p in frozen] == [p.name for p in free]
+
+
+def test_codes_of_numbers_are_told_to_have_no_effect():
+    body = 'type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 } weights_compress: "Ternary"'
+    with pytest.warns(netcompiler.NetWarning, match="weights_compress has no effect on InnerProduct layers: ip"):
+        netcompiler.build(netcompiler.parse(f'{INPUT} layer {{ name: "ip" {body} }}'))
+
+
 def test_a_setting_that_comes_several_times_and_has_no_effect():
     text = """
         layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }

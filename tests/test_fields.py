@@ -245,6 +245,14 @@ def test_probe(name):
         assert field.centre == pytest.approx(centre)
 
 
+def test_an_image_in_the_place_of_a_label():
+    """Interp's second bottom is for its size only; of one bottom, it is the image."""
+    text = layer("Interp", "data", "a", "interp_param { zoom_factor: 2 }") + conv("a", "y", "kernel_size: 1")
+    graph = netcompiler.build(netcompiler.parse(data(31, 37) + text))
+    field = stats.fields(graph)[graph.last("y")]
+    assert field.input == "data" and field.size is not None and max(field.size) < 31
+
+
 PUBLISHED = {50: 483, 101: 1027, 152: 1507}  # Araujo, Norris & Sim 2019, "Computing receptive fields", table of nets
 
 

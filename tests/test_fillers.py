@@ -38,7 +38,9 @@ def test_statistics(case):
     assert values.min() >= least - 1e-6 and values.max() <= most + 1e-6
 
 
-@pytest.mark.parametrize("kind", ["constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball"])
+@pytest.mark.parametrize(
+    "kind", ["constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball", "gaussian_unitball"]
+)
 def test_a_blob_without_values(kind):
     for shape in ((5, 0), (0, 5), (0,), ()):
         values = fill(f'type: "{kind}"', shape)
@@ -59,10 +61,17 @@ def test_positive_unitball_rows_sum_to_one():
     np.testing.assert_allclose(values.reshape(50, -1).sum(1), 1, rtol=1e-5)
 
 
+def test_gaussian_unitball_rows_have_length_one():
+    values = fill('type: "gaussian_unitball"').reshape(50, -1)
+    np.testing.assert_allclose((values**2).sum(1), 1, rtol=1e-5)
+    assert abs(values.mean()) < 1e-3 and abs(values.var() * values.shape[1] - 1) < 0.01
+
+
 def test_bilinear_interpolates_lines():
     kernel = fill('type: "bilinear"', (2, 1, 4, 4))
     line = np.array([0.25, 0.75, 0.75, 0.25])
     np.testing.assert_allclose(kernel[1, 0], np.outer(line, line))
+    assert (fill('type: "bilinear_upsampling"', (2, 1, 4, 4)) == kernel).all()  # ParseNet's name of it
     odd = fill('type: "bilinear"', (1, 1, 3, 3))
     np.testing.assert_allclose(odd[0, 0], np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]))
 

@@ -28,7 +28,7 @@ layer {
   name: "conv" type: "Convolution" bottom: "data" top: "conv" forward_math: FLOAT16 backward_math: FLOAT16 debug: true
   convolution_param {
     num_output: 4 kernel_size: 3 bias_term: false weight_filler { type: "msra" }
-    cudnn_convolution_algo_seeker: GET conv_algos_override: "0,0,0" engine: CUDNN
+    cudnn_convolution_algo_seeker: GET conv_algos_override: "0,0,0" cudnn_worspace_allow_on_groups: true engine: CUDNN
   }
 }
 layer {
@@ -42,7 +42,7 @@ layer { name: "pool" type: "Pooling" bottom: "bn" top: "pool" pooling_param { ke
 NO_EFFECT = (
     "forward_type: FLOAT",
     "forward_math: FLOAT16 backward_math: FLOAT16 debug: true",
-    'cudnn_convolution_algo_seeker: GET conv_algos_override: "0,0,0"',
+    'cudnn_convolution_algo_seeker: GET conv_algos_override: "0,0,0" cudnn_worspace_allow_on_groups: true',
     "cudnn_math_override: 1 backward_type: FLOAT",
     "random_seed: 3",
 )
@@ -199,6 +199,60 @@ def test_fillers_of_a_norm_are_those_of_the_scale_behind():
     with pytest.raises(netcompiler.NetError) as caught:
         compiled(typo, None)
     assert caught.value.layer == '"scale" (Scale)' and caught.value.at.line == 4
+
+
+GREENTEA = """
+layer {
+  name: "conv" type: "Convolution" bottom: "data" top: "conv" relu_param { negative_slope: 0.25 }
+  convolution_param { fuse_type: FUSED_CONV_RELU num_output: 6 kernel_size: 1 }
+}
+layer {
+  name: "norm" type: "LRN" bottom: "conv" top: "pool"
+  lrn_param { fuse_type: FUSED_POOL_MAX local_size: 3 alpha: 0.5 pooling_param { pool: MAX kernel_size: 3 stride: 2 } }
+}
+"""
+APART = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 6 kernel_size: 1 } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" relu_param { negative_slope: 0.25 } }
+layer { name: "norm" type: "LRN" bottom: "conv" top: "norm" lrn_param { local_size: 3 alpha: 0.5 } }
+layer { name: "max" type: "Pooling" bottom: "norm" top: "pool" pooling_param { pool: MAX kernel_size: 3 stride: 2 } }
+"""
+
+
+def test_greenteas_fusions_are_the_layers_that_they_stand_for():
+    weights = {"conv": [a - 0.9 for a in noise(netcompiler.build(netcompiler.parse(DATA + APART)))["conv"]]}
+    fused, apart = (compiled(DATA + text, weights, optimize=False)(X)["pool"] for text in (GREENTEA, APART))
+    assert (fused < 0).any() and fused.shape == (2, 6, 3, 2)
+    torch.testing.assert_close(fused, apart)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graph = netcompiler.build(netcompiler.parse(DATA + GREENTEA))
+    assert graph.dialect == "greentea"
+    assert [n.name for n in graph.nodes] == ["data", "conv", "norm", "norm/pool"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GREENTEA.replace("FUSED_CONV_RELU", "FUSED_CONV_ELTWISE"),
+        GREENTEA.replace("FUSED_POOL_MAX", "FUSED_CONV_POOL"),
+        GREENTEA.replace("pool: MAX", "pool: AVE"),
+    ],
+    ids=["convolution", "norm", "mean"],
+)
+def test_other_fusions_are_refused(text):
+    with pytest.raises(netcompiler.NetError, match=r"Parameter.fuse_type is not supported here"):
+        netcompiler.build(netcompiler.parse(DATA + text))
+
+
+def test_mycaffes_lstm():
+    """Its Lstm with recurrent_param is Caffe's LSTM, and with lstm_param that of caffe-lstm."""
+    inputs = "".join(f'input: "{k}" input_shape {{ dim: 5 dim: 2 {d} }}' for k, d in (("x", "dim: 3"), ("cont", "")))
+    layer = inputs + 'layer { name: "l" type: "Lstm" bottom: "x" bottom: "cont" top: "h" %s { num_output: 4 } }'
+    graph = netcompiler.build(netcompiler.parse(layer % "recurrent_param"))
+    assert type(graph.nodes[-1].layer).__name__ == "LSTM" and graph.nodes[-1].top_shapes == ((5, 2, 4),)
+    with pytest.raises(netcompiler.NetError, match="clip has the wrong shape"):
+        netcompiler.build(netcompiler.parse(layer % "lstm_param"))
 
 
 def test_eight_bit_settings_are_told_to_have_no_effect():

@@ -577,6 +577,21 @@ def test_stages_and_levels(serve, tree):
     assert serve(tree, State(stages=("odd",), level=2)).post("analyse", {"text": text})[1]["problems"]
 
 
+def test_dialects(serve, tree, monkeypatch):
+    text = """layer { name: "in" type: "Input" top: "x" top: "r"
+      input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } shape { dim: 2 dim: 5 } } }
+    layer { name: "p" type: "ROIPooling" bottom: "x" bottom: "r" top: "p" roi_pooling_param { pooled_h: 2 pooled_w: 2 } }"""
+    for dialect, relative in ((None, False), ("jolibrain", True)):  # whose regions are parts of the image
+        page = serve(tree, State(dialect=dialect))
+        assert ("relative" in str(page.post("analyse", {"text": text})[1]["net"])) == relative
+        assert (", relative" in page.post("share", {"kind": "html", "text": text})[1]["text"]) == relative
+    states = []
+    monkeypatch.setattr("netcompiler.cli.serve.Editor", lambda folder, state, port: sys.exit(states.append(state)))
+    with pytest.raises(SystemExit):
+        main(["serve", str(tree), "--dialect", "hszhao/PSPNet"])
+    assert states == [State(dialect="pspnet")]
+
+
 def test_the_code_of_python_layers_is_not_run(page, tree, monkeypatch):
     (tree / "evil.py").write_text(f"open({str(tree / 'ran')!r}, 'w')\nclass Evil: pass\n")
     monkeypatch.syspath_prepend(str(tree))
@@ -696,7 +711,7 @@ def test_layers_in_the_vocabulary():
         "TanH": [],
         "LSTM": ["recurrent_param"],
     }
-    assert sorted(found["SoftmaxWithLoss"]["settings"]) == ["loss_param", "softmax_param"]
+    assert sorted(found["SoftmaxWithLoss"]["settings"]) == ["loss_param", "softmax_param", "softmaxloss_param"]
     assert sorted(found["ImageData"]["settings"]) == ["image_data_param", "transform_param"]
     assert (
         found["ReLU"]["bottoms"] == [1, 1]
@@ -748,6 +763,7 @@ def test_faults_of_the_command_line(tree, capsys):
         ([str(tree / "binary.prototxt")], "a binary file"),
         ([str(tree), "--input", "data"], "--input is not NAME=DIMS"),
         ([str(tree), "--port", "70000"], "port 70000 cannot be used"),
+        ([str(tree), "--dialect", "psp"], 'did you mean "pspnet"?'),
     ]:
         assert main(["serve", "--no-browser", *arguments]) == 2
         assert what in capsys.readouterr().err

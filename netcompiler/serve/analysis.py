@@ -29,12 +29,14 @@ KEPT = 8  # analyses kept, so that undo and a second tab answer at once
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a net is looked at as: the NetState, and shapes given for inputs that the net does not tell them of."""
+    """What a net is looked at as: the NetState, shapes given for inputs that the net does not tell them of, and the fork
+    that it is written for, as `build` takes it."""
 
     phase: str = "TEST"
     level: int = 0
     stages: tuple[str, ...] = ()
     inputs: tuple[tuple[str, Shape], ...] = ()
+    dialect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ def analyse(text: str, state: State = State(), file: str = FILE) -> Analysis:
         warnings.simplefilter("always", NetWarning)
         try:
             msg = upgrade(msg)
-            graph = build(msg, state.phase, state.level, state.stages, _useful(msg, state), partial=True)
+            about: dict[str, Any] = {"partial": True, "dialect": state.dialect}
+            graph = build(msg, state.phase, state.level, state.stages, _useful(msg, state), **about)
         except NetError as e:
             return Analysis("net", (*found, *_above(e.all, msg, readable)), readable=readable, whole=not found)
     faults = (*found, *_above((e for f in graph.faults for e in f.all), msg, readable))

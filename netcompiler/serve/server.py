@@ -181,7 +181,7 @@ class _Values:
         if phase not in ("TRAIN", "TEST") or not isinstance(inputs, dict):
             raise Refused(400, "phase or inputs cannot be used")
         shapes = tuple((name, _shape(dims)) for name, dims in inputs.items())
-        return State(phase, base.level, base.stages, shapes)
+        return State(phase, base.level, base.stages, shapes, base.dialect)
 
 
 def _shape(dims: Any) -> Shape:
