@@ -159,7 +159,9 @@ class Programs:
             return None
         shapes = {v.blob: tuple(x.shape) for v, x in zip(self.graph.inputs(), fed, strict=True) if x is not None}
         graph = reshape(self.graph, shapes)
-        if not all(fits(n.layer, n.bottom_shapes[0][2:]) for n in graph.nodes if takes(n) and isinstance(n.layer, Convolution)):
+        if not all(
+            fits(n.layer, n.bottom_shapes[0][2:]) for n in graph.nodes if takes(n) and isinstance(n.layer, Convolution)
+        ):
             return None
         state, by_layer = self.state(), partial(part.by_layer, SimpleNamespace(**self.children))
         on_cpu = device.type == "cpu"

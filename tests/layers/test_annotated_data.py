@@ -71,7 +71,8 @@ def others(kind, fields, tops, **inputs):
     [("", (4, 5)), ("seg_scales: 4", (8, 10)), ("seg_resize_width: 9 seg_resize_height: 6", (6, 9))],
 )
 def test_lane_data(segmented, map_shape):
-    fields = f"data_param {{ batch_size: 2 }} transform_param {{ resize_param {{ height: 32 width: 40 }} }} annotated_data_param {{ {segmented} }}"
+    fields = "data_param { batch_size: 2 } transform_param { resize_param { height: 32 width: 40 } } "
+    fields += f"annotated_data_param {{ {segmented} }}"
     assert others("LaneData", fields, 3) == [(2, 3, 32, 40), (2, 5, 64, 3), (2, 1, *map_shape)]
     assert others("LaneData", fields, 1) == [(2, 3, 32, 40)]
 
