@@ -46,7 +46,12 @@ def rows(name):
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-RUN = [r["path"] for r in rows("INDEX.tsv") if r["caffe"] == "runs"] if FOLDER else []
+def distinct(paths):
+    """Without those whose text an earlier one has: what is computed is the same."""
+    return list({(CORPUS / path).read_bytes(): path for path in reversed(paths)}.values())[::-1]
+
+
+RUN = distinct([r["path"] for r in rows("INDEX.tsv") if r["caffe"] == "runs"]) if FOLDER else []
 FORKS = sorted(p.stem for p in (CORPUS / "goldens" / "forks").glob("*.npz")) if FOLDER else []
 WEIGHTS = sorted(p.stem for p in (CORPUS / "goldens" / "weights").glob("*.npz")) if FOLDER else []
 

@@ -420,7 +420,7 @@ KEEP = 'a field of your own fork? unknown="keep" (--unknown keep) passes over it
         ("layer { ^pooling_params { } }", 'did you mean "pooling_param"?'),
         ("layer { ^poolin_param { } }", 'did you mean "pooling_param"?'),
         ("layer { ^wizardry_param { } }", KEEP),
-        ("layer { ^pooled_h: 7 }", '"pooled_h" goes into roi_align_param, roi_pooling_param or roi_warping_param { }'),
+        ("layer { ^pooled_h: 7 }", '"pooled_h" goes into roi_pooling_param, roi_warping_param or roi_align_param { }'),
         ("layer { ^qqq: 1 }", KEEP),
         (
             "layer {\nrelu_param { ^top: 'x' } }",

@@ -44,7 +44,7 @@ class LabelSpecificAdd(Layer):
     Source: happynear/caffe-windows, src/caffe/layers/label_specific_add.cpp; Wang et al. 2018 (AM-Softmax).
     """
 
-    category = "other"
+    category = "combine"
     n_bottom = (2, 2)
     no_gradient = (1,)
     remembers = ("forwards",)
@@ -101,7 +101,7 @@ class LabelSpecificRescale(Layer):
     Source: happynear/caffe-windows, src/caffe/layers/label_specific_rescale.cpp.
     """
 
-    category = "other"
+    category = "combine"
     n_bottom = (2, 2)
     no_gradient = (1,)
     ignored = frozenset({"engine", "positive_lower_bound", "negative_upper_bound"})

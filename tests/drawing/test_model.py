@@ -128,8 +128,9 @@ def test_plain_data():
 def test_every_layer_has_a_category():
     assert {cls.category for cls in registry.values()} == set(CATEGORIES)
     without = {kind for kind, cls in registry.items() if cls.category == "other"}
-    sinks = {"HDF5Output", "Silence", "MatWrite", "FLOATWriter", "FLOWriter", "IMGWriter", "PFMWriter"}
+    sinks = {"Debug", "HDF5Output", "Silence", "MatWrite", "FLOATWriter", "FLOWriter", "IMGWriter", "PFMWriter"}
     decoders = {"CTCGreedyDecoder", "DetectionOutput", "YoloDetectionOutput", "Yolov3DetectionOutput"}
+    decoders |= {"Affinity", "ConnectedComponent", "Decode", "DenseCRF", "Knn", "MultiStageMeanfield", "ParseOutput"}
     others = {k for k in without if not registry[k].__module__.startswith("netcompiler.")}
     assert without <= sinks | decoders | others | {"Dropout", "SeLuDropout", "Python"}
 
